@@ -1,0 +1,1 @@
+"""From edited crops back into the original frames. Knows nothing of latents."""

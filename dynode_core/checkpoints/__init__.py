@@ -1,0 +1,1 @@
+"""Readers of generator files, none of which runs code from the file."""

@@ -1,0 +1,1 @@
+"""Directions and other ways to change one code."""

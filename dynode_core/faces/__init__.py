@@ -1,0 +1,1 @@
+"""Landmarks, tracks, quads, crops and masks. Knows nothing of latents."""

@@ -1,0 +1,36 @@
+"""The only place where image layouts and value ranges are converted.
+
+Two layouts exist. Pictures: `(..., H, W, 3)` in [0, 1], as ComfyUI and video files use them.
+Network images: `(..., 3, H, W)` in [-1, 1], as StyleGAN2 uses them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def pictures_to_network(pictures: Tensor) -> Tensor:
+    """`(N, H, W, 3)` in [0, 1] to `(N, 3, H, W)` in [-1, 1], same dtype and device."""
+    return pictures.permute(0, 3, 1, 2).mul(2).sub(1).contiguous()
+
+
+def network_to_pictures(images: Tensor) -> Tensor:
+    """`(N, 3, H, W)` in about [-1, 1] to `(N, H, W, 3)` clamped to [0, 1], same dtype and device."""
+    return images.detach().permute(0, 2, 3, 1).add(1).mul(0.5).clamp(0, 1).contiguous()
+
+
+def pictures_to_bytes(pictures: Tensor) -> np.ndarray:
+    """`(..., 3)` float in [0, 1] to uint8, rounded to nearest."""
+    return pictures.detach().mul(255).add(0.5).clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def bytes_to_pictures(data: np.ndarray) -> Tensor:
+    """`(..., 3)` uint8 to float32 in [0, 1]. `pictures_to_bytes` gives the same bytes back."""
+    return torch.from_numpy(np.ascontiguousarray(data)).to(torch.float32).div_(255)
+
+
+def network_to_bytes(images: Tensor) -> np.ndarray:
+    """`(N, 3, H, W)` in about [-1, 1] to `(N, H, W, 3)` uint8: for previews."""
+    return pictures_to_bytes(network_to_pictures(images))

@@ -1,0 +1,201 @@
+"""The typed values that one stage hands to the next.
+
+Symbols: T frames, K keyframes, N output times, L = `num_ws`, D = `w_dim`. Times are seconds of the source clip.
+Every value is frozen and checks itself; nobody mutates what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import check_finite, check_increasing, check_shape
+
+
+@runtime_checkable
+class VideoClip(Protocol):
+    """Frames that can be read again and again, in memory (`TensorClip`) or in a file (`video.FileClip`)."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: Fraction
+    frame_times: np.ndarray
+    """`(T,)` float64 seconds, increasing, first frame at 0."""
+    clip_id: str
+    """Hash of the content: caches are keyed by it."""
+    path: Path | None
+    """The video file behind the clip (for its audio), if there is one."""
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """`(n, H, W, 3)` float32 in [0, 1] for non-decreasing frame `indices`."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield (index of first frame, `(n, H, W, 3)` float32 in [0, 1]) with n <= `size`, in order, each frame once."""
+        ...
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face over all frames; a frame without a detection keeps its place with interpolated landmarks."""
+
+    landmarks: np.ndarray
+    """`(T, P, 2)` float64 pixels, P = 478 (mesh) or 68; pixel centres at +0.5, origin top-left."""
+    boxes: np.ndarray
+    """`(T, 4)` float64 pixels x0, y0, x1, y1."""
+    scores: np.ndarray
+    """`(T,)` float32 in [0, 1]; 0 where nothing was detected."""
+    detected: np.ndarray
+    """`(T,)` bool."""
+    blendshapes: np.ndarray | None = None
+    """`(T, 52)` float32 in [0, 1], mediapipe's order, interpolated where not detected."""
+    pose_deg: np.ndarray | None = None
+    """`(T, 3)` float32 yaw, pitch, roll in degrees, interpolated where not detected."""
+
+    def __post_init__(self) -> None:
+        num_frames = len(self.landmarks)
+        check_shape("landmarks", self.landmarks, ("T", "P", 2))
+        check_shape("boxes", self.boxes, (num_frames, 4))
+        check_shape("scores", self.scores, (num_frames,))
+        check_shape("detected", self.detected, (num_frames,))
+        check_finite("landmarks", self.landmarks)
+
+
+@dataclass(frozen=True)
+class AlignedClip:
+    """A clip with one quad per frame. Crops are cut on demand (`faces.crop.crop_clip`), so length costs no memory."""
+
+    clip: VideoClip
+    quads: np.ndarray
+    """`(T, 4, 2)` float64 pixels, order TL, BL, BR, TR."""
+    track: FaceTrack
+    crop_size: int = 512
+    """Side of the crops that stages exchange as pictures, in pixels."""
+
+    def __post_init__(self) -> None:
+        check_shape("quads", self.quads, (self.clip.num_frames, 4, 2))
+        check_finite("quads", self.quads)
+        if len(self.track.detected) != self.clip.num_frames:
+            raise ValueError(f"The track has {len(self.track.detected)} frames, but the clip has {self.clip.num_frames}.")
+
+
+@dataclass(frozen=True)
+class InvertedClip:
+    """W+ codes of the keyframes of a clip."""
+
+    w_plus: Tensor
+    """`(K, L, D)` float32, CPU."""
+    times: np.ndarray
+    """`(K,)` float64 seconds, increasing."""
+    frame_indices: np.ndarray
+    """`(K,)` int64: which frames of the clip are keyframes."""
+    loss: np.ndarray
+    """`(K,)` float32: the reached value of the optimised loss."""
+    frame_times: np.ndarray
+    """`(T,)` float64 seconds of all frames of the clip."""
+    fps: Fraction
+    family: str
+    generator_id: str
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        num_keyframes = len(self.times)
+        check_shape("w_plus", self.w_plus, (num_keyframes, "L", "D"))
+        check_shape("frame_indices", self.frame_indices, (num_keyframes,))
+        check_finite("w_plus", self.w_plus)
+        check_increasing("times", self.times)
+        check_increasing("frame_times", self.frame_times)
+
+
+@dataclass(frozen=True)
+class EditDirection:
+    """A direction in W or W+ along which one attribute changes."""
+
+    name: str
+    direction: Tensor
+    """`(D,)` or `(L, D)` float32; strength 1 adds it once."""
+    family: str
+    """Generator family, or "ffhq-w" for W directions that fit every generator trained on FFHQ."""
+
+    def __post_init__(self) -> None:
+        if self.direction.ndim not in (1, 2):
+            raise ValueError(
+                f"Direction {self.name!r} should have shape (D,) or (L, D), but has shape {tuple(self.direction.shape)}."
+            )
+        check_finite(f"Direction {self.name!r}", self.direction)
+
+
+@dataclass(frozen=True)
+class EditedLatent:
+    """The code of the first frame before and after editing: the only thing that an edit changes."""
+
+    w_plus_0: Tensor
+    """`(L, D)` float32: the edited code."""
+    base_w_plus_0: Tensor
+    """`(L, D)` float32: the code as inverted."""
+    edits: tuple[str, ...]
+    """What was applied, in order, for captions and reports, e.g. ("smile=2",)."""
+    family: str
+
+    def __post_init__(self) -> None:
+        check_shape("w_plus_0", self.w_plus_0, tuple(self.base_w_plus_0.shape))
+        check_finite("w_plus_0", self.w_plus_0)
+
+
+@dataclass(frozen=True)
+class LatentTrajectory:
+    """The codes of a clip as the solution of dz/dt = f_theta(z, t): paper, equations 4 and 5."""
+
+    vector_field: torch.nn.Module
+    """f_theta over the subspace state y and normalised time tau in [0, 1]; see `ode.vector_field`."""
+    subspace: Any
+    """`ode.subspace.Subspace`: W+ codes <-> states y."""
+    w_plus_0: Tensor
+    """`(L, D)` float32: the observed first code."""
+    times: np.ndarray
+    """`(K,)` float64 seconds of the observations."""
+    w_plus: Tensor
+    """`(K, L, D)` float32: the observations (for plots, certificates and the faithful <-> smooth dial)."""
+    frame_times: np.ndarray
+    """`(T,)` float64 seconds of all frames of the clip."""
+    fps: Fraction
+    family: str
+    generator_id: str
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-6
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    """What was verified after the fit: drift, probe gains, held-out error, observed error, tries."""
+
+
+@dataclass(frozen=True)
+class TrajectorySample:
+    """Codes at chosen times, ready to render."""
+
+    w_plus: Tensor
+    """`(N, L, D)` float32, CPU: with the edit."""
+    base_w_plus: Tensor
+    """`(N, L, D)` float32, CPU: without it (the same tensor when nothing was edited)."""
+    times: np.ndarray
+    """`(N,)` float64 seconds of the SOURCE clip at which the codes are taken."""
+    fps: Fraction
+    """Rate at which the N frames are to be played."""
+    family: str
+    generator_id: str
+    nfe: int = 0
+    """Sequential evaluations of f_theta."""
+    status: str = "success"
+    edits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_shape("w_plus", self.w_plus, (len(self.times), "L", "D"))
+        check_shape("base_w_plus", self.base_w_plus, tuple(self.w_plus.shape))
+        check_finite("w_plus", self.w_plus)
