@@ -1,0 +1,27 @@
+"""ComfyUI nodes: thin adapters around `dynode_core`, one file per stage."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import model_folders
+
+_log = logging.getLogger(__name__)
+
+
+class DynODEExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes of this pack."""
+
+    async def on_load(self) -> None:
+        model_folders.register()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        try:
+            from . import align, blend, edit, invert, load, render, trajectory
+        except Exception:
+            _log.exception("ComfyUI-DynODE could not be loaded")  # ComfyUI itself logs no traceback here
+            raise
+        modules = (load, align, invert, trajectory, edit, render, blend)
+        return [node for module in modules for node in module.NODES]

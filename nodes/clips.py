@@ -1,0 +1,90 @@
+"""From ComfyUI's VIDEO, IMAGE and AUDIO to what the core reads."""
+
+from __future__ import annotations
+
+import hashlib
+import io as byte_io
+import uuid
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl
+from torch import Tensor
+
+from ..dynode_core.clip import TensorClip
+from ..dynode_core.types import VideoClip
+from ..dynode_core.video import FileClip
+
+
+def clip_of(frames: Any, fps: float) -> VideoClip:
+    """The clip behind a VIDEO (streamed from its file) or an IMAGE batch (played at `fps`).
+
+    Raises:
+        ValueError: the batch is empty, or the file is not a video.
+    """
+    if isinstance(frames, torch.Tensor):
+        return _clip_of_pictures(frames, fps)
+    if isinstance(frames, InputImpl.VideoFromComponents):
+        parts = frames.get_components()
+        return _clip_of_pictures(parts.images, Fraction(parts.frame_rate), audio=parts.audio)
+    return _clip_of_file(frames)
+
+
+def _clip_of_pictures(pictures: Tensor, fps: float | Fraction, audio: dict[str, Any] | None = None) -> VideoClip:
+    clip = TensorClip(pictures, fps)
+    if audio is not None and audio["waveform"].numel():
+        clip.path = save_audio(audio)
+    return clip
+
+
+def _clip_of_file(video: Any) -> VideoClip:
+    edited = getattr(video, "has_pending_frame_edits", lambda: False)()
+    if edited:
+        path = temp_file(".mp4")
+        video.save_to(str(path))
+        return FileClip(path)
+    source = video.get_stream_source()
+    start_s, duration_s = video.get_active_trim_window()
+    path = _file_of_bytes(source) if isinstance(source, byte_io.BytesIO) else Path(source)
+    return FileClip(path, start_s=start_s, duration_s=duration_s or None)
+
+
+def _file_of_bytes(source: byte_io.BytesIO) -> Path:
+    data = source.getbuffer()
+    path = _temp_folder() / f"{hashlib.sha256(data).hexdigest()[:32]}.video"
+    if not path.exists():
+        part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+        part.write_bytes(data)
+        part.replace(path)
+    return path
+
+
+def save_audio(audio: dict[str, Any]) -> Path:
+    """Write ComfyUI's AUDIO as AAC, the form in which it goes into an MP4."""
+    waveform = audio["waveform"][0].detach().float().cpu().numpy()[:2]
+    layout = "mono" if len(waveform) == 1 else "stereo"
+    path = temp_file(".m4a")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=int(audio["sample_rate"]), layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
+        frame.sample_rate = int(audio["sample_rate"])
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def temp_file(suffix: str) -> Path:
+    """A new name in the pack's part of ComfyUI's temp folder, which the server empties when it starts."""
+    return _temp_folder() / f"dynode_{uuid.uuid4().hex[:16]}{suffix}"
+
+
+def _temp_folder() -> Path:
+    folder = Path(folder_paths.get_temp_directory()) / "dynode"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,164 @@
+"""Edit First Latent: the one place where the clip is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..dynode_core.checks import check_family
+from ..dynode_core.editing import apply_direction, edit_from_image, first_latent, list_directions, load_direction
+from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.types import AlignedClip, EditedLatent
+from . import model_folders, sockets
+from .devices import LoadedGenerator, outside_inference_mode
+from .pictures import sheet
+from .progress import NodeProgress
+
+NO_DIRECTION = "none"
+DEFAULT_DIRECTION = "smile"
+PREVIEW_PX = 512
+
+
+class EditFirstLatent(io.ComfyNode):
+    """Move the first frame's code; the trajectory carries the change through the clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynODE_EditFirstLatent",
+            display_name="Edit First Latent",
+            category=sockets.CATEGORY,
+            description="Edits the first frame only: along a direction (smile, yaw, ...), or towards a picture of the edited "
+            "first face. Solve At Times then carries the edit through the clip. Several of these nodes can be chained.",
+            search_aliases=["smile", "age", "latent direction", "gan edit", "interfacegan", "edit face", "dynode"],
+            inputs=_inputs(),
+            outputs=[
+                sockets.Latent.Output(
+                    id="latent", display_name="latent", tooltip="For Solve At Times, or for another edit after this one."
+                ),
+                io.Image.Output(id="preview", display_name="preview", tooltip="The first face before and after."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, layers: str | None = None) -> bool | str:
+        return check_layers_text(layers) if isinstance(layers, str) else True
+
+    @classmethod
+    def fingerprint_inputs(cls, direction: str, **_others: Any) -> Any:
+        path = _direction_files().get(direction)
+        if path is None or not path.exists():
+            return direction
+        return (direction, path.stat().st_mtime_ns, path.stat().st_size)
+
+    @classmethod
+    @outside_inference_mode
+    def execute(
+        cls,
+        latent: Any,
+        generator: LoadedGenerator,
+        direction: str,
+        strength: float,
+        layers: str,
+        picture_strength: float,
+        edited_first_frame: Tensor | None = None,
+        aligned: AlignedClip | None = None,
+    ) -> io.NodeOutput:
+        edited = latent if isinstance(latent, EditedLatent) else first_latent(latent)
+        check_family("The latent", edited.family, generator.family)
+        if (edited_first_frame is None) != (aligned is None):
+            raise ValueError(
+                "edited_first_frame and aligned are needed together: the picture says what the first face should look like, "
+                "aligned says what it looked like before. Connect both or neither."
+            )
+        model = generator.ready()
+        if edited_first_frame is not None:
+            edited = edit_from_image(edited, edited_first_frame, aligned, model, picture_strength, progress=NodeProgress())
+        if direction != NO_DIRECTION:
+            chosen = load_direction(direction, folders=_direction_folders(), generator=model)
+            edited = apply_direction(edited, chosen, strength, layers=layers)
+        picture = before_and_after(edited, model)
+        return io.NodeOutput(edited, picture, ui=ui.PreviewImage(picture, cls=cls))
+
+
+@torch.no_grad()
+def before_and_after(edited: EditedLatent, generator: Any) -> Tensor:
+    """The first face before | after, `(1, S, 2 S, 3)` in [0, 1]."""
+    codes = torch.stack([edited.base_w_plus_0, edited.w_plus_0]).to(generator.device)
+    images = [generator.synthesize(code[None], size=min(PREVIEW_PX, generator.resolution)) for code in codes]
+    return sheet(list(network_to_bytes(torch.cat(images))), columns=2)
+
+
+def check_layers_text(layers: str) -> bool | str:
+    """True, or what is wrong with a layer range such as "all", "0-7" or "2,4-6"."""
+    if layers.strip().lower() == "all":
+        return True
+    for part in layers.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isdigit() for end in ends) or int(ends[0]) > int(ends[-1]):
+            return f"layers should be 'all' or a range such as '0-7' or '2,4-6', but is {layers!r}."
+    return True
+
+
+def _direction_folders() -> tuple:
+    return model_folders.folders(model_folders.DIRECTIONS)
+
+
+def _direction_files() -> dict:
+    return list_directions(_direction_folders())
+
+
+def _inputs() -> list[io.Input]:
+    names = [NO_DIRECTION, *_direction_files()]
+    return [
+        io.MultiType.Input(
+            "latent",
+            types=[sockets.Trajectory, sockets.Codes, sockets.Latent],
+            tooltip="What to edit: the trajectory, the codes of the inversion, or an earlier edit to add to.",
+        ),
+        sockets.Generator.Input("generator", tooltip="The generator that the clip was inverted with."),
+        io.Combo.Input(
+            "direction",
+            options=names,
+            default=DEFAULT_DIRECTION if DEFAULT_DIRECTION in names else NO_DIRECTION,
+            tooltip="What changes. The list holds the shipped directions and the files in models/latent_directions.",
+        ),
+        io.Float.Input(
+            "strength",
+            default=2.0,
+            min=-20.0,
+            max=20.0,
+            step=0.1,
+            tooltip="How far to go; negative goes the other way. 0 changes nothing.",
+        ),
+        io.String.Input(
+            "layers",
+            default="all",
+            tooltip="Rows of the code that the direction is added to: 'all', '0-7' or '2,4-6'. Low rows hold pose and shape, "
+            "high rows colour and texture.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "picture_strength",
+            default=1.0,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            tooltip="How far to go towards edited_first_frame, if one is connected.",
+            advanced=True,
+        ),
+        io.Image.Input(
+            "edited_first_frame",
+            optional=True,
+            tooltip="The first face as it should look: the first picture of FrameAlign's crops after any image nodes.",
+        ),
+        sockets.Aligned.Input(
+            "aligned", optional=True, tooltip="FrameAlign's clip: needed with edited_first_frame to know what was changed."
+        ),
+    ]
+
+
+NODES = [EditFirstLatent]

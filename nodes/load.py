@@ -1,0 +1,75 @@
+"""Load StyleGAN2: the image generator in whose latent space everything happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dynode_core.checkpoints.load import load_generator
+from . import model_folders, sockets
+from .devices import hold_generator, outside_inference_mode
+
+DEFAULT = "default (MobileStyleGAN FFHQ-1024)"
+
+
+class LoadGenerator(io.ComfyNode):
+    """Choose a generator and hand it to ComfyUI's model manager."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynODE_LoadGenerator",
+            display_name="Load StyleGAN2",
+            category=sockets.CATEGORY,
+            description="Loads the face generator. The default one (MobileStyleGAN, distilled from StyleGAN2 FFHQ at 1024 "
+            "pixels) also runs on a CPU; other files are read from models/stylegan2.",
+            search_aliases=["stylegan", "gan", "ffhq", "mobilestylegan", "generator", "load gan", "dynode"],
+            inputs=[
+                io.Combo.Input(
+                    "generator_name",
+                    options=[DEFAULT, *model_folders.files(model_folders.GENERATORS)],
+                    default=DEFAULT,
+                    tooltip="The default generator comes with the packages of requirements-models.txt. Other entries are the "
+                    "files in models/stylegan2.",
+                ),
+            ],
+            outputs=[
+                sockets.Generator.Output(
+                    id="generator",
+                    display_name="generator",
+                    tooltip="Use the same one for inverting, editing and rendering.",
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, generator_name: str) -> Any:
+        return _file_stamp(generator_name)
+
+    @classmethod
+    @outside_inference_mode
+    def execute(cls, generator_name: str) -> io.NodeOutput:
+        path = None
+        if generator_name != DEFAULT:
+            path = model_folders.full_path(model_folders.GENERATORS, generator_name)
+        generator = load_generator(
+            path,
+            folders=model_folders.folders(model_folders.GENERATORS),
+            cache_dir=model_folders.cache_dir(),
+            device="cpu",
+        )
+        return io.NodeOutput(hold_generator(generator))
+
+
+def _file_stamp(generator_name: str) -> Any:
+    if generator_name == DEFAULT:
+        return DEFAULT
+    try:
+        stat = model_folders.full_path(model_folders.GENERATORS, generator_name).stat()
+    except FileNotFoundError:
+        return None
+    return (generator_name, stat.st_mtime_ns, stat.st_size)
+
+
+NODES = [LoadGenerator]

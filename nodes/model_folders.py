@@ -1,0 +1,60 @@
+"""Where ComfyUI users keep the files that this pack reads."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import folder_paths
+
+GENERATORS = "stylegan2"
+LANDMARKERS = "mediapipe"
+DIRECTIONS = "latent_directions"
+_SUFFIXES = {
+    GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt", ".xml"},
+    LANDMARKERS: {".task"},
+    DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
+}
+
+
+def register() -> None:
+    """Tell ComfyUI about the model folders; paths of `extra_model_paths.yaml` are kept."""
+    for name, suffixes in _SUFFIXES.items():
+        own = Path(folder_paths.models_dir) / name
+        try:
+            own.mkdir(parents=True, exist_ok=True)
+        except OSError as reason:
+            logging.getLogger(__name__).warning("Could not create the model folder %s: %s", own, reason)
+        paths, known = folder_paths.folder_names_and_paths.get(name, ([], set()))
+        joined = [*paths, str(own)] if str(own) not in paths else list(paths)
+        folder_paths.folder_names_and_paths[name] = (joined, set(known) | suffixes)
+
+
+def folders(name: str) -> tuple[Path, ...]:
+    """The folders searched for files of kind `name`."""
+    return tuple(Path(path) for path in folder_paths.get_folder_paths(name))
+
+
+def files(name: str) -> list[str]:
+    """What the combo of a node lists: files of kind `name`, relative to their folder."""
+    return [file for file in folder_paths.get_filename_list(name) if Path(file).suffix.lower() in _SUFFIXES[name]]
+
+
+def full_path(name: str, file: str) -> Path:
+    """The file behind an entry of a combo.
+
+    Raises:
+        FileNotFoundError: it is in none of the folders.
+    """
+    path = folder_paths.get_full_path(name, file)
+    if path is None:
+        searched = ", ".join(str(folder) for folder in folders(name))
+        raise FileNotFoundError(f"{file!r} is not there any more. Searched: {searched}.")
+    return Path(path)
+
+
+def cache_dir() -> Path:
+    """Where converted weights and finished inversions are kept between runs."""
+    if hasattr(folder_paths, "get_system_user_directory"):
+        return Path(folder_paths.get_system_user_directory("dynode"))
+    return Path(folder_paths.get_user_directory()) / "__dynode"

@@ -1,0 +1,136 @@
+"""StyleGAN2 Render: codes to face pictures, when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import comfy.model_management
+import numpy as np
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..dynode_core.checks import check_family
+from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.rendering import RenderedFaces
+from ..dynode_core.types import TrajectorySample
+from . import sockets
+from .devices import LoadedGenerator, outside_inference_mode
+from .pictures import frames_wanted, gather_faces, picture_frames_input
+from .progress import NodeProgress
+
+FULL_SIZE = "full"
+
+
+@dataclass(frozen=True)
+class ManagedFaces:
+    """`RenderedFaces` that come onto the device when they are read and retreat when it runs out of memory."""
+
+    loaded: LoadedGenerator
+    sample: TrajectorySample
+    size: int
+    chunk: int
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.sample.times)
+
+    @property
+    def times(self) -> np.ndarray:
+        return self.sample.times
+
+    @property
+    def fps(self) -> Fraction:
+        return self.sample.fps
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """`(stop - start, 3, S, S)` in [-1, 1], CPU: the edited faces."""
+        return self._read(lambda faces, a, b: faces.read(a, b), start, stop)
+
+    def read_base(self, start: int, stop: int) -> Tensor | None:
+        """The same frames before the edit."""
+        return self._read(lambda faces, a, b: faces.read_base(a, b), start, stop)
+
+    def _read(self, render: Callable[[RenderedFaces, int, int], Tensor], start: int, stop: int) -> Tensor:
+        faces = RenderedFaces(self.loaded.ready(), self.sample, self.size)
+        pieces: list[Tensor] = []
+        chunk = self.chunk
+        while start < stop:
+            try:
+                pieces.append(render(faces, start, min(start + chunk, stop)).cpu())
+                start += len(pieces[-1])
+            except Exception as reason:
+                if chunk == 1 or not comfy.model_management.is_oom(reason):
+                    raise
+                chunk = max(1, chunk // 2)
+                comfy.model_management.soft_empty_cache()
+        return torch.cat(pieces)
+
+
+class Render(io.ComfyNode):
+    """Make the faces of a sample."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynODE_Render",
+            display_name="StyleGAN2 Render",
+            category=sockets.CATEGORY,
+            description="Makes the picture of every code. The faces output renders while Blend Back reads it, so the length "
+            "of the clip costs no memory.",
+            search_aliases=["stylegan render", "synthesis", "generate face", "gan decode", "dynode"],
+            inputs=[
+                sockets.Sample.Input("sample", tooltip="Codes over time, from Solve At Times."),
+                sockets.Generator.Input("generator", tooltip="The generator that the clip was inverted with."),
+                io.Combo.Input(
+                    "size",
+                    options=[FULL_SIZE, "1024", "512", "256"],
+                    default=FULL_SIZE,
+                    tooltip="Side of the faces in pixels. A face smaller than this in the video gains nothing from more.",
+                ),
+                io.Int.Input(
+                    "chunk",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="Faces made at once. It is halved by itself when the device runs out of memory.",
+                    advanced=True,
+                ),
+                picture_frames_input("images"),
+            ],
+            outputs=[
+                sockets.Faces.Output(id="faces", display_name="faces", tooltip="For Blend Back."),
+                io.Image.Output(id="images", display_name="images", tooltip="The faces as pictures."),
+            ],
+        )
+
+    @classmethod
+    @outside_inference_mode
+    @torch.no_grad()
+    def execute(
+        cls, sample: TrajectorySample, generator: LoadedGenerator, size: str, chunk: int, picture_frames: str
+    ) -> io.NodeOutput:
+        check_family("The sample", sample.family, generator.family)
+        side = _side_of(size, generator.resting.resolution)
+        faces, progress = ManagedFaces(generator, sample, side, chunk), NodeProgress()
+        wanted = frames_wanted(picture_frames, faces.num_frames, side, side)
+
+        def read(start: int, stop: int) -> Tensor:
+            progress(start, wanted)
+            piece = faces.read(start, stop)
+            progress(stop, wanted, network_to_bytes(piece[-1:])[0])
+            return piece
+
+        return io.NodeOutput(faces, gather_faces(read, wanted, chunk))
+
+
+def _side_of(size: str, resolution: int) -> int:
+    side = resolution if size == FULL_SIZE else int(size)
+    if side > resolution:
+        raise ValueError(f"size is {side}, but this generator makes {resolution} pixels. Choose '{FULL_SIZE}' or less.")
+    return side
+
+
+NODES = [Render]

@@ -1,0 +1,22 @@
+"""The pack's own socket types. Their names are part of saved workflows and never change."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+Generator = io.Custom("DYNODE_GENERATOR")
+"""`devices.LoadedGenerator`."""
+Aligned = io.Custom("DYNODE_ALIGNED")
+"""`dynode_core.types.AlignedClip`."""
+Codes = io.Custom("DYNODE_CODES")
+"""`dynode_core.types.InvertedClip`."""
+Trajectory = io.Custom("DYNODE_TRAJECTORY")
+"""`dynode_core.types.LatentTrajectory`."""
+Latent = io.Custom("DYNODE_LATENT")
+"""`dynode_core.types.EditedLatent`."""
+Sample = io.Custom("DYNODE_SAMPLE")
+"""`dynode_core.types.TrajectorySample`."""
+Faces = io.Custom("DYNODE_FACES")
+"""`dynode_core.rendering.FaceFrames`: face pictures that are made when they are read."""
+
+CATEGORY = "DynODE"
