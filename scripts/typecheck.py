@@ -1,7 +1,7 @@
 """Run mypy over the pack under the name that the tests give it.
 
-The repository root is a package whose folder may have any name (`ComfyUI-DynODE` is not even an identifier), so mypy sees it
-through a link called `dynode_pack`.
+The repository root is a package whose folder may have any name (`ComfyUI-DynODE` is not even an identifier), so mypy
+sees it through a link called `dynode_pack`.
 """
 
 from __future__ import annotations

