@@ -1,7 +1,7 @@
 """Convert a saved workflow (the page's format: nodes with positions and links) into what the server's queue takes.
 
-The page does this when a user presses Run. Here it is done without a browser, from the server's own `/object_info`, so that
-demo.sh and the server tests run exactly the files that users load.
+The page does this when a user presses Run. Here it is done without a browser, from the server's own `/object_info`, so
+that demo.sh and the server tests run exactly the files that users load.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Graph:
                 self._origins[link[0]] = (str(link[1]), link[2])
 
     def source(self, link: int) -> Any:
-        """What a link delivers: [node id, output index], the value of a primitive node, or None if it comes from nowhere."""
+        """What a link delivers: [node id, output index], the value of a primitive node, or None if it has no origin."""
         if link not in self._origins:
             return None
         node_id, slot = self._origins[link]
@@ -103,8 +103,8 @@ class _Graph:
 def _widget_inputs(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the widgets of a node, by input name.
 
-    A file stores them as one list in the order in which the page shows the widgets; the page adds one after a seed ("what to
-    do after each run") and may add one after an upload field.
+    A file stores them as one list in the order in which the page shows the widgets; the page adds one after a seed
+    ("what to do after each run") and may add one after an upload field.
     """
     values = node.get("widgets_values") or []
     if isinstance(values, Mapping):
