@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .ode.subspace import Subspace
+from .ode.vector_field import WindowedField
 from .types import AlignedClip, EditedLatent, FaceTrack, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip
 
@@ -142,8 +144,7 @@ def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:
         "clip": {
             "path": str(Path(clip.path).resolve()),
             "clip_id": clip.clip_id,
-            "start_s": clip.start_s,
-            "duration_s": clip.duration_s,
+            "part_s": list(clip.part_s),
         },
         "crop_size": value.crop_size,
     }
@@ -156,7 +157,8 @@ def _unpack_aligned(arrays: _Arrays, facts: _Facts) -> AlignedClip:
         raise FileNotFoundError(
             f"The alignment belongs to the video {source['path']}, which is not there any more. Put it back, or align again."
         )
-    clip = FileClip(Path(source["path"]), start_s=source["start_s"], duration_s=source["duration_s"])
+    start_s, duration_s = source["part_s"]
+    clip = FileClip(Path(source["path"]), start_s=start_s, duration_s=duration_s)
     if clip.clip_id != source["clip_id"]:
         raise ValueError(f"{source['path']} has changed since it was aligned. Align it again.")
     optional = {name: arrays[name].numpy() for name in ("blendshapes", "pose_deg") if name in arrays}
@@ -222,3 +224,54 @@ def _unpack_sample(arrays: _Arrays, facts: _Facts) -> TrajectorySample:
         status=facts["status"],
         edits=tuple(facts["edits"]),
     )
+
+
+def _pack_trajectory(value: LatentTrajectory) -> tuple[_Arrays, _Facts]:
+    field, subspace = value.vector_field, value.subspace
+    if not isinstance(field, WindowedField):
+        raise ValueError(f"A trajectory with a {type(field).__name__} has no file form; fit it in closed form.")
+    arrays = {f"field.{name}": array for name, array in field.state_dict().items()}
+    arrays |= {f"subspace.{name}": getattr(subspace, name) for name in ("mean", "axes", "spread")}
+    arrays |= {"w_plus_0": value.w_plus_0.clone(), "w_plus": value.w_plus}
+    arrays |= {"times": _tensor(value.times), "frame_times": _tensor(value.frame_times)}
+    facts = {name: getattr(value, name) for name in ("family", "generator_id", "method", "rtol", "atol")}
+    facts |= {
+        "field": {"rank": field.rank, "num_frequencies": field.num_frequencies, "speed": field.speed, "seed": field.seed},
+        "subspace": {"scale": subspace.scale, "code_shape": list(subspace.code_shape)},
+        "certificate": _plain(value.certificate),
+        "fps": str(value.fps),
+    }
+    return arrays, facts
+
+
+def _unpack_trajectory(arrays: _Arrays, facts: _Facts) -> LatentTrajectory:
+    weights = {name.removeprefix("field."): array for name, array in arrays.items() if name.startswith("field.")}
+    field = WindowedField(weights["edges"], **facts["field"])
+    field.load_state_dict(weights)
+    subspace = Subspace(
+        mean=arrays["subspace.mean"],
+        axes=arrays["subspace.axes"],
+        spread=arrays["subspace.spread"],
+        scale=facts["subspace"]["scale"],
+        code_shape=tuple(facts["subspace"]["code_shape"]),
+    )
+    return LatentTrajectory(
+        vector_field=field,
+        subspace=subspace,
+        w_plus_0=arrays["w_plus_0"],
+        times=arrays["times"].numpy(),
+        w_plus=arrays["w_plus"],
+        frame_times=arrays["frame_times"].numpy(),
+        fps=Fraction(facts["fps"]),
+        certificate=facts["certificate"],
+        **{name: facts[name] for name in ("family", "generator_id", "method", "rtol", "atol")},
+    )
+
+
+_KINDS = (
+    _Kind("alignment", "align", AlignedClip, _pack_aligned, _unpack_aligned),
+    _Kind("codes", "invert", InvertedClip, _pack_inverted, _unpack_inverted),
+    _Kind("trajectory", "fit", LatentTrajectory, _pack_trajectory, _unpack_trajectory),
+    _Kind("latent", "edit", EditedLatent, _pack_latent, _unpack_latent),
+    _Kind("sample", "solve", TrajectorySample, _pack_sample, _unpack_sample),
+)

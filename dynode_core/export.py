@@ -16,6 +16,8 @@ from .rendering import FaceFrames
 from .types import AlignedClip, VideoClip
 from .video import VideoWriter
 
+SAME_SPEED_S = 0.002
+"""Frame times within this of a constant rate are written at that rate."""
 SYNC_TOLERANCE_S = 0.08
 """Sound is dropped rather than be off by more than this. Detectability thresholds in ITU-R BT.1359: +45 ms to -125 ms."""
 
@@ -28,26 +30,33 @@ class ExportedVideo:
     num_frames: int
     fps: Fraction
     sound: str
-    """Empty without sound, else how fast it plays, e.g. "speed 1"."""
+    """Empty if none was asked for or none fits, else how fast it plays, e.g. "speed 1"."""
     kept: Tensor
     """`(kept, H, W, 3)` float32 in [0, 1]: the first frames, as many as were asked for."""
 
 
-def sound_speed(times: np.ndarray, fps: Fraction) -> float | None:
-    """Speed at which the source's sound fits frames of source `times` `(N,)` seconds, played at `fps`.
+@dataclass(frozen=True)
+class Playback:
+    """How frames of the source's `times` are shown in the new file."""
 
-    Returns:
-        1.0 for the clip's own speed, 0.25 for four times slow motion; None where no constant speed from the start of the
-        clip keeps the sound within `SYNC_TOLERANCE_S` of the picture.
-    """
+    speed: float
+    """Seconds of the source per second of the new file; 0.25 is four times slow motion."""
+    frame_times: np.ndarray | None
+    """`(N,)` seconds in the new file where a constant frame rate would not keep the source's own times, else None."""
+    in_sync: bool
+    """False where no constant speed of the sound stays with the picture."""
+
+
+def plan_playback(times: np.ndarray, fps: Fraction) -> Playback:
+    """Speed and frame times for frames of the source `times` `(N,)` seconds that are to be played at `fps`."""
     played = np.arange(len(times)) / float(fps)
-    speed = float((times[-1] - times[0]) / played[-1]) if len(times) > 1 else 1.0
-    if speed <= 0:
-        return None
-    if abs(speed - 1) * max(played[-1], 1.0) < SYNC_TOLERANCE_S / 4:
-        speed = 1.0
-    drift_s = np.abs(times - speed * played) / speed
-    return speed if float(drift_s.max()) <= SYNC_TOLERANCE_S else None
+    since_start = times - times[0]
+    speed = float(since_start[-1] / played[-1]) if len(times) > 1 else 1.0
+    if abs(speed - 1) * float(since_start[-1]) <= SAME_SPEED_S:
+        uneven = float(np.abs(since_start - played).max()) > SAME_SPEED_S
+        return Playback(speed=1.0, frame_times=since_start if uneven else None, in_sync=True)
+    drift_s = np.abs(since_start / speed - played) if speed > 0 else np.array([np.inf])
+    return Playback(speed=speed, frame_times=None, in_sync=float(drift_s.max()) <= SYNC_TOLERANCE_S)
 
 
 def export_video(
@@ -71,19 +80,30 @@ def export_video(
         keep: how many of the first frames to return as well.
         crf: quality of the encoder, 0 (best, large) to 51.
     """
-    speed = sound_speed(faces.times, faces.fps) if sound is not None else None
-    size = (aligned.clip.width, aligned.clip.height)
-    kept = torch.empty((min(keep, faces.num_frames), aligned.clip.height, aligned.clip.width, 3))
-    audio_from = sound if speed is not None else None
-    with VideoWriter(path, faces.fps, size, audio_from=audio_from, speed=speed or 1.0, crf=crf) as writer:
+    playback = plan_playback(faces.times, faces.fps)
+    audio_from = sound if sound is not None and playback.in_sync else None
+    height, width = aligned.clip.height, aligned.clip.width
+    kept = torch.empty((min(keep, faces.num_frames), height, width, 3))
+    writer = VideoWriter(
+        path,
+        faces.fps,
+        (height, width),
+        audio_from=audio_from,
+        audio_start_s=float(faces.times[0]),
+        speed=playback.speed,
+        frame_times=playback.frame_times,
+        crf=crf,
+    )
+    with writer:
         for start, frames in blend_clip(aligned, faces, settings, masks=masks, progress=progress):
             writer.write(frames)
-            wanted = max(0, len(kept) - start)
-            kept[start : start + len(frames[:wanted])] = frames[:wanted]
+            early = frames[: max(0, len(kept) - start)]
+            kept[start : start + len(early)] = early
+    has_sound = audio_from is not None and audio_from.path is not None
     return ExportedVideo(
         path=Path(path),
         num_frames=faces.num_frames,
         fps=faces.fps,
-        sound="" if audio_from is None else f"speed {speed:g}",
+        sound=f"speed {playback.speed:g}" if has_sound else "",
         kept=kept,
     )

@@ -1,0 +1,137 @@
+"""StyleGAN2 Invert: codes of the keyframes."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..dynode_core.faces.crop import crop_clip
+from ..dynode_core.generators import Generator
+from ..dynode_core.inversion import InversionSettings, invert_clip
+from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.types import AlignedClip, InvertedClip
+from . import model_folders, sockets
+from .devices import LoadedGenerator, outside_inference_mode
+from .pictures import sheet, spread
+from .progress import NodeProgress
+
+SHEET_KEYFRAMES = 6
+SHEET_TILE_PX = 256
+
+
+class Invert(io.ComfyNode):
+    """Optimise a W+ code per keyframe."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynODE_Invert",
+            display_name="StyleGAN2 Invert",
+            category=sockets.CATEGORY,
+            description="Finds the codes with which the generator makes this face, for keyframes of the clip. The slow step: it "
+            "shows the reconstruction while it works, and finished inversions are kept.",
+            search_aliases=["gan inversion", "projector", "e4e", "psp", "encode face", "w plus", "dynode"],
+            inputs=_inputs(),
+            outputs=[
+                sockets.Codes.Output(id="codes", display_name="codes", tooltip="For Fit Trajectory ODE or Edit First Latent."),
+                io.Image.Output(
+                    id="reconstruction",
+                    display_name="reconstruction",
+                    tooltip="Upper row: crops of the clip. Lower row: what the generator makes of their codes.",
+                ),
+            ],
+        )
+
+    @classmethod
+    @outside_inference_mode
+    def execute(
+        cls,
+        aligned: AlignedClip,
+        generator: LoadedGenerator,
+        quality: str,
+        keyframe_every: int,
+        max_keyframes: int,
+        loss_target: float,
+        max_steps: int,
+        seed: int,
+    ) -> io.NodeOutput:
+        settings = InversionSettings.preset(
+            quality,
+            keyframe_every=keyframe_every,
+            max_keyframes=max_keyframes,
+            loss_target=loss_target or None,
+            max_steps=max_steps or None,
+            seed=seed,
+        )
+        model = generator.ready()
+        inverted = invert_clip(aligned, model, settings, cache_dir=model_folders.cache_dir(), progress=NodeProgress())
+        picture = reconstruction_sheet(aligned, inverted, model)
+        return io.NodeOutput(inverted, picture, ui=ui.PreviewImage(picture, cls=cls))
+
+
+@torch.no_grad()
+def reconstruction_sheet(aligned: AlignedClip, inverted: InvertedClip, generator: Generator) -> Tensor:
+    """Crops above, reconstructions below, for a few keyframes: `(1, H, W, 3)` in [0, 1]."""
+    size = min(SHEET_TILE_PX, generator.resolution)
+    chosen = spread(len(inverted.times), SHEET_KEYFRAMES)
+    crops = crop_clip(aligned, [int(inverted.frame_indices[k]) for k in chosen], size)
+    faces = [generator.synthesize(inverted.w_plus[k][None].to(generator.device), size=size).cpu() for k in chosen]
+    return sheet([*network_to_bytes(crops), *network_to_bytes(torch.cat(faces))], columns=len(chosen))
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        sockets.Aligned.Input("aligned", tooltip="The clip from FrameAlign."),
+        sockets.Generator.Input("generator", tooltip="From Load StyleGAN2."),
+        io.Combo.Input(
+            "quality",
+            options=["draft", "normal", "fine"],
+            default="normal",
+            tooltip="How close the faces must come, and how many steps that may take.",
+        ),
+        io.Int.Input(
+            "keyframe_every",
+            default=0,
+            min=0,
+            max=120,
+            tooltip="Every n-th frame becomes a keyframe. 0 chooses them by movement: more where the face moves.",
+        ),
+        io.Int.Input(
+            "max_keyframes",
+            default=24,
+            min=2,
+            max=512,
+            tooltip="At most this many keyframes when they are chosen by movement.",
+        ),
+        io.Float.Input(
+            "loss_target",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            round=0.0001,
+            tooltip="A keyframe is finished when its loss is below this. 0 takes the value of the quality.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "max_steps",
+            default=0,
+            min=0,
+            max=5000,
+            tooltip="At most this many steps per keyframe. 0 takes the value of the quality.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**32 - 1,
+            control_after_generate=False,
+            tooltip="Same seed and same inputs give the same codes.",
+            advanced=True,
+        ),
+    ]
+
+
+NODES = [Invert]
