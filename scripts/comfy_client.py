@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
 from workflow_format import Prompt, is_saved_workflow, to_prompt
 
 PREVIEW, PREVIEW_WITH_METADATA = 1, 4

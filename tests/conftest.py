@@ -33,6 +33,7 @@ def _load_pack() -> None:
 
 
 _load_pack()
+sys.path.append(str(REPOSITORY / "scripts"))  # the server tests drive ComfyUI with what demo.sh uses
 
 
 @pytest.fixture(scope="session")
