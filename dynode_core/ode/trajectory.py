@@ -1,0 +1,154 @@
+"""From the codes of keyframes to a `LatentTrajectory`: the closed-form fit with its certificate."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..progress import Progress, silent
+from ..types import InvertedClip, LatentTrajectory
+from .certificate import DRIFT_LIMIT, CertifiedField, certify
+from .closed_form import Segment, fit_field
+from .cuts import find_cuts, split_at_cuts
+from .held_out import held_out_errors
+from .reference import ReferenceFit, fit_reference
+from .settings import TrajectorySettings
+from .subspace import Subspace, fit_subspace
+
+_STAGES = 4
+
+
+def _check(inverted: InvertedClip) -> None:
+    if len(inverted.times) < 2:
+        raise ValueError(
+            "A trajectory needs the codes of at least 2 keyframes, but the inverted clip has 1. Invert a longer clip, or "
+            "lower the spacing of keyframes."
+        )
+
+
+def _segments(
+    tau: np.ndarray, states: np.ndarray, cuts: tuple[float, ...], settings: TrajectorySettings
+) -> tuple[list[Segment], list[ReferenceFit], list[float]]:
+    """Reference paths of the shots; together they cover [0, 1]."""
+    runs, used = split_at_cuts(tau, cuts)
+    bounds = [0.0, *used, 1.0]
+    segments, fits = [], []
+    for run, low, high in zip(runs, bounds[:-1], bounds[1:], strict=True):
+        fit = fit_reference(
+            tau[run], states[run], kind=settings.reference, smoothing=settings.smoothing, seed=settings.seed
+        )
+        segments.append(Segment(low, high, tau[run], fit.reference))
+        fits.append(fit)
+    return segments, fits, used
+
+
+def _observed_error(inverted: InvertedClip, subspace: Subspace, states: np.ndarray, solved: np.ndarray) -> float:
+    """||solved code - code|| / ||code|| over keyframes, without decoding: axes and their complement are orthogonal."""
+    flat = inverted.w_plus.reshape(len(states), -1)
+    centred = float(sum((part - subspace.mean).double().square().sum() for part in flat.split(256)))
+    outside = max(0.0, centred - float(np.square(states).sum()) * subspace.scale**2)
+    inside = float(np.square(states - solved).sum()) * subspace.scale**2
+    total = float(sum(part.double().square().sum() for part in flat.split(256)))
+    return float(np.sqrt((inside + outside) / max(total, 1e-30)))
+
+
+def _report(
+    certified: CertifiedField, fits: list[ReferenceFit], subspace: Subspace, cuts_s: list[float], observed: float
+) -> dict[str, Any]:
+    check = certified.check
+    longest = max(fits, key=lambda fit: (fit.kind != "constant", fit.smoothing))
+    return {
+        "passed": check.passes(certified.jacobian_weight),
+        "drift": check.drift,
+        "drift_limit": DRIFT_LIMIT,
+        "probe_gain_low": check.gain_low,
+        "probe_gain_high": check.gain_high,
+        "jacobian_weight": certified.jacobian_weight,
+        "tries": certified.tries,
+        "nfe": check.nfe,
+        "solver_status": check.status.label,
+        "reference": longest.kind,
+        "smoothing": longest.smoothing,
+        "jitter": longest.jitter,
+        "jitter_correlation": longest.correlation,
+        "rank": subspace.rank,
+        "windows": len(certified.field.edges) - 1,
+        "cuts_s": cuts_s,
+        "observed_rel": observed,
+    }
+
+
+def fit_trajectory(
+    inverted: InvertedClip, settings: TrajectorySettings | None = None, *, progress: Progress = silent
+) -> LatentTrajectory:
+    """Fit a vector field whose solution passes the codes of the keyframes (paper, equations 4 and 5; fit: ours).
+
+    Args:
+        inverted: K >= 2 codes with increasing times.
+        progress: Called after each of 4 stages.
+    Returns:
+        The trajectory. Its `certificate` tells drift, probe gains, observed and held-out errors; where `passed` is
+        False the limits were not met after three fits, and `warnings` says what that means.
+    Raises:
+        ValueError: Fewer than 2 keyframes.
+    """
+    settings = settings or TrajectorySettings()
+    _check(inverted)
+    times = inverted.times
+    start, duration = float(times[0]), float(times[-1] - times[0])
+    tau = (times - start) / duration
+    subspace = fit_subspace(inverted.w_plus, rank=settings.rank, seed=settings.seed)
+    states = subspace.encode(inverted.w_plus).numpy()
+    progress(1, _STAGES)
+    cuts = find_cuts(times, states) if settings.cuts == "auto" else settings.cuts
+    asked = () if isinstance(cuts, str) else tuple((cut - start) / duration for cut in cuts)
+    segments, fits, used = _segments(tau, states, asked, settings)
+    reference = np.concatenate([segment.reference.position(segment.knots) for segment in segments])
+    progress(2, _STAGES)
+    certified = certify(
+        lambda weight: fit_field(
+            segments, subspace.rank, jacobian_weight=weight, per_window=settings.window_intervals, seed=settings.seed,
+            device=settings.device,
+        ),
+        tau, torch.from_numpy(reference), settings.jacobian_weight,
+        rtol=settings.rtol, atol=settings.atol, seed=settings.seed,
+    )
+    progress(3, _STAGES)
+    cuts_s = [start + cut * duration for cut in used]
+    observed = _observed_error(inverted, subspace, states, certified.check.solved)
+    certificate = _report(certified, fits, subspace, cuts_s, observed)
+    if settings.device == "mps":
+        certified.field.to(torch.float32).to("mps")
+    trajectory = LatentTrajectory(
+        vector_field=certified.field, subspace=subspace, w_plus_0=inverted.w_plus[0].clone(), times=times,
+        w_plus=inverted.w_plus, frame_times=inverted.frame_times, fps=inverted.fps, family=inverted.family,
+        generator_id=inverted.generator_id, method=settings.method, rtol=settings.rtol, atol=settings.atol,
+        certificate=certificate,
+    )
+    if settings.check_held_out:
+        held_out_settings = dataclasses.replace(settings, check_held_out=False, cuts=tuple(cuts_s), method="parallel")
+        certificate.update(held_out_errors(inverted, lambda half: fit_trajectory(half, held_out_settings), cuts_s))
+    certificate["warnings"] = _warnings(certificate)
+    progress(_STAGES, _STAGES)
+    return trajectory
+
+
+def _warnings(certificate: dict[str, Any]) -> list[str]:
+    """Sentences for a user about what the certificate found wanting."""
+    found = []
+    if not certificate["passed"]:
+        found.append(
+            f"The solved path departs from the fitted one by {certificate['drift']:.2g} (limit {DRIFT_LIMIT:g}) and scales "
+            f"edits by {certificate['probe_gain_low']:.3f} to {certificate['probe_gain_high']:.3f}. Use less state "
+            "dependence, or fewer gaps per window if keyframes are very unevenly spaced."
+        )
+    ours, linear = certificate.get("held_out_rel"), certificate.get("held_out_linear_rel")
+    if ours is not None and linear is not None and ours > 1.05 * linear:
+        found.append(
+            f"Codes left out of the fit are predicted with an error of {ours:.3g}, linear interpolation makes {linear:.3g}: "
+            "keyframes are too far apart for this motion. Invert more of them for slow motion."
+        )
+    return found
