@@ -1,1 +1,14 @@
 """Directions and other ways to change one code."""
+
+from .directions import list_directions, load_direction, shipped_directions
+from .latent import LAYER_PRESETS, apply_direction, first_latent, layer_mask
+
+__all__ = [
+    "LAYER_PRESETS",
+    "apply_direction",
+    "first_latent",
+    "layer_mask",
+    "list_directions",
+    "load_direction",
+    "shipped_directions",
+]

@@ -1,0 +1,73 @@
+"""Edit directions on disk: the named set that ships with the pack, and users' files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from ..checkpoints.tensors import load_tensors
+from ..types import EditDirection
+from .latent import W_FAMILY
+
+SHIPPED_FILE = Path(__file__).parent / "data" / "directions_mobile_stylegan_ffhq.safetensors"
+SUFFIXES = (".safetensors", ".npy", ".pt", ".pth")
+
+
+def shipped_directions() -> dict[str, EditDirection]:
+    """The named directions that scripts/make_directions.py measured on generated faces, in the order of the file."""
+    return _named(load_tensors(SHIPPED_FILE))
+
+
+def list_directions(folders: Iterable[Path] = ()) -> dict[str, Path]:
+    """Every direction by the name a user picks: the shipped ones first, then the files in `folders`."""
+    found = dict.fromkeys(shipped_directions(), SHIPPED_FILE)
+    for folder in folders:
+        if folder.is_dir():
+            for path in sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES):
+                found[path.relative_to(folder).as_posix()] = path
+    return found
+
+
+def load_direction(name: str | Path, folders: Iterable[Path] = (), *, family: str = W_FAMILY) -> EditDirection:
+    """One direction, by shipped name, by file name in `folders`, or by path.
+
+    Args:
+        family: generator family that a file without metadata is taken to fit; W directions with one row fit all.
+    Raises:
+        FileNotFoundError: neither a shipped name nor a file; the message lists names and folders.
+        ValueError: the file holds no direction of shape (D,), (1, D), (L, D) or (1, L, D).
+    """
+    shipped = shipped_directions()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    folders = [Path(folder) for folder in folders]
+    for path in (*(folder / name for folder in folders), Path(name)):
+        if path.is_file():
+            return _direction_from(path, family)
+    searched = "".join(f"\n  {folder}" for folder in folders) or " none"
+    raise FileNotFoundError(
+        f"No direction named {str(name)!r}. Shipped directions: {', '.join(shipped)}. Folders searched for files "
+        f"({', '.join(SUFFIXES)}):{searched}"
+    )
+
+
+def _named(tensors: dict[str, Tensor]) -> dict[str, EditDirection]:
+    return {name: EditDirection(name, tensor.float(), W_FAMILY) for name, tensor in tensors.items()}
+
+
+def _direction_from(path: Path, family: str) -> EditDirection:
+    tensors = load_tensors(path)
+    if len(tensors) > 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
+        raise ValueError(f"{path} should hold one direction, but holds {len(tensors)} tensors ({shapes}, …).")
+    rows = next(iter(tensors.values())).float()
+    if rows.ndim == 3 and len(rows) == 1:
+        rows = rows[0]
+    if rows.ndim == 2 and len(rows) == 1:
+        rows = rows[0]
+    if rows.ndim not in (1, 2):
+        raise ValueError(f"{path} should hold a direction of shape (D,) or (L, D), but holds {tuple(rows.shape)}.")
+    equal_rows = rows.ndim == 1 or bool((rows == rows[:1]).all())
+    return EditDirection(path.stem, rows, W_FAMILY if equal_rows else family)

@@ -1,0 +1,92 @@
+"""The code of the first frame, and linear edits of it."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
+
+W_FAMILY = "ffhq-w"
+"""Family of W directions: one row that fits every generator whose W is that of StyleGAN2-FFHQ."""
+
+LAYER_PRESETS = {"all": (0.0, 1.0), "coarse (pose)": (0.0, 0.22), "middle (shape)": (0.22, 0.44), "fine (colour)": (0.44, 1.0)}
+"""Fractions of the rows: 0-3, 4-7 and 8-17 of StyleGAN2's 18 rows, and the same depth in other generators."""
+
+
+def first_latent(source: InvertedClip | LatentTrajectory | EditedLatent) -> EditedLatent:
+    """The code that editing starts from: the first observed one, unedited, or `source` itself if it is one."""
+    if isinstance(source, EditedLatent):
+        return source
+    w_plus_0 = source.w_plus[0] if isinstance(source, InvertedClip) else source.w_plus_0
+    return EditedLatent(w_plus_0=w_plus_0, base_w_plus_0=w_plus_0, edits=(), family=source.family)
+
+
+def apply_direction(latent: EditedLatent, direction: EditDirection, strength: float, layers: str = "all") -> EditedLatent:
+    """Add `strength` times the direction to the chosen rows of the code; edits add up in any order.
+
+    Args:
+        layers: a preset of `LAYER_PRESETS`, or rows such as "0-7" or "0,1,4-6".
+    Raises:
+        ValueError: the direction does not fit the code, or `layers` names no rows of it.
+    """
+    delta = direction_rows(direction, latent.w_plus_0.shape, latent.family)
+    mask = layer_mask(layers, len(latent.w_plus_0))
+    edited = latent.w_plus_0 + strength * mask[:, None] * delta
+    label = f"{direction.name}={strength:g}" + ("" if layers == "all" else f"@{layers}")
+    return EditedLatent(edited, latent.base_w_plus_0, (*latent.edits, label), latent.family)
+
+
+def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> Tensor:
+    """The direction as `(L, D)` rows that fit a code of `shape`.
+
+    Raises:
+        ValueError: width or rows differ, or the direction was made for another family.
+    """
+    num_ws, w_dim = shape
+    rows = direction.direction
+    if rows.shape[-1] != w_dim:
+        raise ValueError(
+            f"Direction {direction.name!r} has width {rows.shape[-1]} (shape {tuple(rows.shape)}), but the codes have width "
+            f"{w_dim}: it was made for another generator. Choose a direction of width {w_dim}."
+        )
+    if direction.family not in (W_FAMILY, family):
+        raise ValueError(
+            f"Direction {direction.name!r} was made for the generator family {direction.family!r}, but the codes belong to "
+            f"{family!r}. Choose a direction of this family."
+        )
+    if rows.ndim == 1:
+        return rows.expand(num_ws, w_dim)
+    if bool((rows == rows[:1]).all()):
+        return rows[:1].expand(num_ws, w_dim)
+    if len(rows) != num_ws:
+        raise ValueError(
+            f"Direction {direction.name!r} has {len(rows)} rows that differ, but the codes have {num_ws} rows: it was made for "
+            f"a generator with another number of layers. Choose a direction with {num_ws} rows, or one with equal rows."
+        )
+    return rows
+
+
+def layer_mask(layers: str, num_ws: int) -> Tensor:
+    """`(L,)` float32 with 1 at the rows that `layers` names (see `apply_direction`).
+
+    Raises:
+        ValueError: not a preset and not a list of rows, or rows outside 0 to L - 1.
+    """
+    mask = torch.zeros(num_ws)
+    if layers in LAYER_PRESETS:
+        low, high = LAYER_PRESETS[layers]
+        mask[round(low * num_ws) : round(high * num_ws)] = 1
+        return mask
+    for part in layers.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            presets = ", ".join(repr(name) for name in LAYER_PRESETS)
+            raise ValueError(f"layers should be one of {presets}, or rows such as '0-7' or '0,1,4-6', but is {layers!r}.")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high or high >= num_ws:
+            raise ValueError(f"layers {part!r} is outside the rows 0 to {num_ws - 1} of these codes.")
+        mask[low : high + 1] = 1
+    return mask

@@ -1,0 +1,134 @@
+"""Faces at the sampled times: rendered on demand, or given as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import check_family, check_shape
+from .generators.protocol import Generator
+from .layout import pictures_to_network
+from .memory import reuse_large_blocks
+from .types import TrajectorySample
+
+
+@runtime_checkable
+class FaceFrames(Protocol):
+    """N square face images that can be read in chunks, again and again."""
+
+    times: np.ndarray
+    """`(N,)` float64 seconds of the source clip."""
+    fps: Fraction
+    """Rate at which they are to be played."""
+    size: int
+    """Side in pixels."""
+
+    @property
+    def num_frames(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """`(stop - start, 3, S, S)` float32 in about [-1, 1], CPU: with the edit."""
+        ...
+
+    def read_base(self, start: int, stop: int) -> Tensor | None:
+        """The same frames without the edit, or None where they are not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class RenderedFaces:
+    """Codes and the generator that turns them into images when they are read: a clip of any length costs no memory.
+
+    Raises:
+        ValueError: the codes belong to another generator, or `size` does not divide its resolution.
+    """
+
+    generator: Generator
+    sample: TrajectorySample
+    size: int
+    batch: int = 1
+    """Images per pass of the generator; 1 is fastest on a CPU."""
+    prepare: Callable[[], object] | None = None
+    """Called before every read: the host may bring the weights to the device here."""
+
+    def __post_init__(self) -> None:
+        check_family("The sampled path", self.sample.family, self.generator.family)
+        check_shape("w_plus", self.sample.w_plus, ("N", self.generator.num_ws, self.generator.w_dim))
+        if self.size < 1 or self.generator.resolution % self.size:
+            raise ValueError(f"size should divide the generator's resolution {self.generator.resolution}, but is {self.size}.")
+
+    @property
+    def times(self) -> np.ndarray:
+        return self.sample.times
+
+    @property
+    def fps(self) -> Fraction:
+        return self.sample.fps
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.sample.times)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return self._render(self.sample.w_plus[start:stop])
+
+    def read_base(self, start: int, stop: int) -> Tensor | None:
+        return self._render(self.sample.base_w_plus[start:stop])
+
+    def _render(self, w_plus: Tensor) -> Tensor:
+        if self.prepare is not None:
+            self.prepare()
+        return render(self.generator, w_plus, size=self.size, batch=self.batch)
+
+
+@dataclass(frozen=True)
+class PictureFaces:
+    """Faces that another program made: `(N, S, S, 3)` pictures in [0, 1], one per entry of `times`."""
+
+    pictures: Tensor
+    times: np.ndarray
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        check_shape("pictures", self.pictures, (len(self.times), "S", "S", 3))
+        if self.pictures.shape[1] != self.pictures.shape[2]:
+            height, width = self.pictures.shape[1:3]
+            raise ValueError(f"Face pictures should be square, but are {width} x {height} pixels.")
+
+    @property
+    def size(self) -> int:
+        return int(self.pictures.shape[1])
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.times)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return pictures_to_network(self.pictures[start:stop].float().cpu())
+
+    def read_base(self, start: int, stop: int) -> Tensor | None:
+        return None
+
+
+@torch.no_grad()
+def render(generator: Generator, w_plus: Tensor, *, size: int | None = None, batch: int = 1) -> Tensor:
+    """Images of codes, `batch` at a time.
+
+    Args:
+        w_plus: `(N, L, D)` float32, any device.
+        size: side of the images; default the generator's resolution.
+    Returns:
+        `(N, 3, S, S)` float32 in about [-1, 1], CPU.
+    """
+    images = []
+    with reuse_large_blocks():
+        for start in range(0, len(w_plus), batch):
+            codes = w_plus[start : start + batch].to(generator.device)
+            images.append(generator.synthesize(codes, size=size).float().cpu())
+    return torch.cat(images) if images else torch.empty(0, 3, size or generator.resolution, size or generator.resolution)
