@@ -80,7 +80,8 @@ def open_input(path: Path, **options: str) -> InputContainer:
 def pick_video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first real video stream; ValueError saying what the file holds instead."""
     for stream in container.streams.video:
-        if not int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE and stream.codec_context is not None:
+        flags = getattr(stream, "disposition", 0)  # a plain number in some versions of PyAV
+        if not int(getattr(flags, "value", flags)) & _ATTACHED_PICTURE and stream.codec_context is not None:
             return stream
     found = [f"{stream.type} ({getattr(stream.codec_context, 'name', 'unknown')})" for stream in container.streams]
     raise ValueError(f"{path} holds no video; its streams are: {', '.join(found) or 'none'}.")

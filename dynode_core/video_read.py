@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .clip import check_indices
@@ -221,7 +220,7 @@ class FileClip:
             decoder.close()
 
     def _read_with(self, decoder: FrameDecoder, indices: list[int]) -> Tensor:
-        pictures = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.float32)
+        pictures = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
         for place, frame_index in enumerate(indices):
-            pictures[place] = bytes_to_pictures(decoder.picture(self._offset + frame_index))
-        return pictures
+            pictures[place] = decoder.picture(self._offset + frame_index)
+        return bytes_to_pictures(pictures)
