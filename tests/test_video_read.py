@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+
 from dynode_pack.dynode_core.types import VideoClip
 from dynode_pack.dynode_core.video import FileClip, TensorClip, exact_fps
 from dynode_pack.dynode_core.video_colour import CAREFUL

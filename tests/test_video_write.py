@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+
 from dynode_pack.dynode_core.video import FileClip, TensorClip, VideoWriter
 from dynode_pack.dynode_core.video_audio import atempo_factors
 
