@@ -140,8 +140,14 @@ class MobileStyleGAN(nn.Module):
         w = self.w_avg + truncation_psi * (x - self.w_avg)
         return w[:, None].expand(-1, self.num_ws, -1).contiguous()
 
-    def features(self, w_plus: Tensor, num_layers: int) -> Tensor:
-        """Feature maps after `num_layers` layers, at `4 * 2**num_layers` pixels a side."""
+    def feature_maps(self, w_plus: Tensor, *, size: int) -> Tensor:
+        """See `generators.proxy.HasFeatureMaps`: `(N, C, size, size)`, size a power of two from 8 to R/2."""
+        num_layers = size.bit_length() - 3
+        if size != 4 << num_layers or not 0 < num_layers <= len(self.layers):
+            raise ValueError(f"size should be a power of two from 8 to {self.resolution // 2}, but is {size}.")
+        return self._features(w_plus, num_layers)
+
+    def _features(self, w_plus: Tensor, num_layers: int) -> Tensor:
         check_shape("w_plus", w_plus, ("N", self.num_ws, self.w_dim))
         x = self.const * self.conv1_affine(w_plus[:, 0])
         x = F.conv2d(x, self.conv1_weight, self.conv1_bias, padding=1)
@@ -152,7 +158,7 @@ class MobileStyleGAN(nn.Module):
 
     def synthesize(self, w_plus: Tensor, *, size: int | None = None) -> Tensor:
         """See `Generator.synthesize`."""
-        x = self.features(w_plus, len(self.layers))
+        x = self._features(w_plus, len(self.layers))
         x = x * self.to_img_affine(w_plus[:, 3 * len(self.layers)])
         image = inverse_haar(F.conv2d(x, self.to_img_weight, self.to_img_bias), 3)
         if size is None or size == self.resolution:

@@ -1,0 +1,60 @@
+"""A cheap stand-in for a generator near one code (ours).
+
+Most of a generator's work is spent in its last layers, which add fine texture. Near a given code, the picture at a
+lower resolution is almost a linear function of the feature maps at that resolution: a 1x1 read-out fitted by least
+squares to ONE full rendering. Measured on MobileStyleGAN (6 codes, 256 px, MSE on [0, 1]): 1e-4 to 7e-4 at the code
+itself, the same after moving rows 0-7 by 40 % towards another face, 2.2 to 2.5 times faster forward + backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .protocol import Generator
+
+_RIDGE = 1e-6
+
+
+@runtime_checkable
+class HasFeatureMaps(Protocol):
+    """A generator that shows its feature maps on the way."""
+
+    def feature_maps(self, w_plus: Tensor, *, size: int) -> Tensor:
+        """`(N, L, D)` codes to `(N, C, size, size)`, differentiable."""
+        ...
+
+
+def local_proxy(generator: Generator, w_plus: Tensor, size: int) -> Callable[[Tensor], Tensor]:
+    """A function like `generator.synthesize(codes, size=size)` that holds near `w_plus` and costs much less.
+
+    Args:
+        generator: if it does not show feature maps of this size, the result is the exact function.
+        w_plus: `(N, L, D)` codes (usually N = 1) around which the stand-in is fitted.
+        size: side of the images in pixels.
+    Returns:
+        `(M, L, D)` to `(M, 3, size, size)` in about [-1, 1], differentiable in the codes.
+    """
+    if not isinstance(generator, HasFeatureMaps) or size >= generator.resolution:
+        return lambda codes: generator.synthesize(codes, size=size)
+    with torch.no_grad():
+        maps = generator.feature_maps(w_plus, size=size).transpose(0, 1).flatten(1)
+        images = generator.synthesize(w_plus, size=size).transpose(0, 1).flatten(1)
+    weight, bias = _read_out(maps, images)
+
+    def proxy(codes: Tensor) -> Tensor:
+        return torch.nn.functional.conv2d(generator.feature_maps(codes, size=size), weight, bias)
+
+    return proxy
+
+
+def _read_out(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares `(3, C, 1, 1)` weight and `(3,)` bias from `(C, P)` maps to `(3, P)` images."""
+    design = torch.cat([maps, torch.ones_like(maps[:1])])
+    gram = (design @ design.T).double()
+    gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    solution = torch.linalg.solve(gram, (design @ images.T).double()).to(maps.dtype)
+    return solution[:-1].T[:, :, None, None].contiguous(), solution[-1].contiguous()

@@ -1,0 +1,245 @@
+"""StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) in plain PyTorch: any resolution, any category.
+
+The canonical layout is NVIDIA's (stylegan2-ada-pytorch): their names, their conventions, no compiled plug-in. Two
+implementations of the operations give the same picture: `reference` (the definitions) and `fast` (`ops`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checks import check_shape
+from . import ops
+from .ops_reference import make_filter, upsample2d
+from .stylegan2_config import StyleGAN2Config, channels_of, check_state
+from .stylegan2_layers import NOISE_MODES, Implementation, NoiseMode, Skip, StyledLayer, ToRGB
+from .stylegan2_layers import Mapping as MappingNetwork
+
+
+class Block(nn.Module):
+    """One resolution of the synthesis network."""
+
+    const: Tensor
+
+    def __init__(self, config: StyleGAN2Config, res: int, channels: Mapping[int, int], noise: bool) -> None:
+        super().__init__()
+        out, w_dim, clamp = channels[res], config.w_dim, config.conv_clamp
+        self.resolution, self.is_first = res, res == 4
+        self.is_residual = config.architecture == "resnet" and res > 4
+        if self.is_first:
+            self.const = nn.Parameter(torch.empty(out, 4, 4))
+        else:
+            before = channels[res // 2]
+            self.conv0 = StyledLayer(before, out, w_dim, res, up=2, clamp=clamp, noise=noise)
+            if self.is_residual:
+                self.skip = Skip(before, out)
+        self.conv1 = StyledLayer(out, out, w_dim, res, up=1, clamp=clamp, noise=noise)
+        self.has_rgb = config.architecture == "skip" or res == config.resolution
+        if self.has_rgb:
+            self.torgb = ToRGB(out, config.img_channels, w_dim, clamp)
+
+    @property
+    def layers(self) -> list[StyledLayer]:
+        """The styled layers in order; each takes one row of W+."""
+        return [self.conv1] if self.is_first else [self.conv0, self.conv1]
+
+
+class Synthesis(nn.Module):
+    """W+ codes to images."""
+
+    def __init__(self, config: StyleGAN2Config, channels: Mapping[int, int], noise: bool) -> None:
+        super().__init__()
+        self.resolutions = config.block_resolutions
+        for res in self.resolutions:
+            setattr(self, f"b{res}", Block(config, res, channels, noise))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """From 4 px to the full resolution."""
+        return [getattr(self, f"b{res}") for res in self.resolutions]
+
+
+class StyleGAN2(nn.Module):
+    """The generator (see `generators.protocol.Generator`), frozen.
+
+    Args:
+        state: canonical tensors (NVIDIA's names), copied.
+        config: what the tensors do not show.
+        family: which codes fit, e.g. "stylegan2-ffhq-1024x18".
+        generator_id: hash of the weights.
+        implementation: "fast", or "reference" for the operations by definition.
+    Raises:
+        ValueError: tensors are missing or do not fit together.
+    """
+
+    fir: Tensor
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        config: StyleGAN2Config,
+        *,
+        family: str,
+        generator_id: str,
+        implementation: Implementation = "fast",
+    ) -> None:
+        super().__init__()
+        check_state(state, config)
+        self.config, self.family, self.generator_id, self.implementation = config, family, generator_id, implementation
+        self.num_ws, self.w_dim, self.z_dim = config.num_ws, config.w_dim, config.z_dim
+        self.resolution = config.resolution
+        self.half_precision = "cuda"
+        """Where the layers trained in half precision use it: "cuda", "always" or "never"."""
+        has_noise = any(name.endswith("noise_const") for name in state)
+        # Hosts may run nodes in inference mode; weights made there could never take part in an optimisation.
+        with torch.inference_mode(False), torch.no_grad():
+            with torch.device("meta"):
+                self.mapping = MappingNetwork(
+                    config.z_dim, config.c_dim, config.w_dim, config.mapping_layers, config.mapping_lr
+                )
+                self.synthesis = Synthesis(config, channels_of(state, config), has_noise)
+            own = {name: state[name].detach().clone().float().contiguous() for name in self.state_dict()}
+            self.load_state_dict(own, assign=True)
+            self.register_buffer("fir", make_filter(config.fir_taps), persistent=False)
+        self.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.fir.device
+
+    @property
+    def w_avg(self) -> Tensor:
+        """`(D,)` float32, the mean w."""
+        return self.mapping.w_avg
+
+    def map(
+        self,
+        z: Tensor,
+        *,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """`(N, z_dim)` normal samples to `(N, L, D)` W+ codes with equal rows before truncation.
+
+        Args:
+            truncation_psi: 1 keeps w, 0 gives the mean w.
+            truncation_cutoff: only the first so many rows are truncated; None means all.
+            label: `(N, c_dim)` one-hot class for conditional networks; None means the first class.
+        """
+        check_shape("z", z, ("N", self.z_dim))
+        if self.config.c_dim:
+            if label is None:
+                label = F.one_hot(torch.zeros(len(z), dtype=torch.long, device=z.device), self.config.c_dim).to(z.dtype)
+            check_shape("label", label, (len(z), self.config.c_dim))
+        w = self.mapping(z.float(), label if label is None else label.float())
+        w_plus = w[:, None].repeat(1, self.num_ws, 1)
+        if truncation_psi == 1.0:
+            return w_plus
+        cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+        truncated = self.w_avg.lerp(w_plus[:, :cutoff], truncation_psi)
+        return torch.cat([truncated, w_plus[:, cutoff:]], dim=1)
+
+    def synthesize(
+        self,
+        w_plus: Tensor,
+        *,
+        size: int | None = None,
+        noise_mode: NoiseMode = "const",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See `Generator.synthesize`.
+
+        Args:
+            noise_mode: "const" (the stored noise), "random" (drawn from `generator`) or "none".
+        """
+        check_shape("w_plus", w_plus, ("N", self.num_ws, self.w_dim))
+        if noise_mode not in NOISE_MODES:
+            raise ValueError(f"noise_mode should be one of {', '.join(NOISE_MODES)}, but is {noise_mode!r}.")
+        if size is not None and (size < 1 or self.resolution % size):
+            raise ValueError(f"size should divide the generator's resolution {self.resolution}, but is {size}.")
+        noises = [
+            [layer.noise(len(w_plus), noise_mode, generator) for layer in block.layers] for block in self.synthesis.blocks
+        ]
+        image = self._run(w_plus.float(), noises)
+        return image if size is None or size == self.resolution else F.avg_pool2d(image, self.resolution // size)
+
+    def _run(self, w_plus: Tensor, noises: list[list[Tensor | None]]) -> Tensor:
+        x = image = None
+        row = 0
+        for block, noise in zip(self.synthesis.blocks, noises, strict=True):
+            w = w_plus[:, row : row + len(block.layers) + 1]
+            x, image = self._block(block, x, image, w, noise)
+            row += len(block.layers)  # the row of torgb is the first row of the next block
+        assert image is not None
+        return image
+
+    def _block(
+        self, block: Block, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor | None]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if x is None:
+            x = block.const[None].expand(len(w), -1, -1, -1)
+            if self.implementation == "fast":
+                x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(self._dtype(block))
+        if self._runs_in_strips(block, x, w):
+            return self._block_in_strips(block, x, image, w, noise)
+        x = self._convolve(block, x, w, noise)
+        if block.has_rgb:
+            image = self._add_rgb(image, block.torgb(x, w[:, -1], self.implementation))
+        return x, image
+
+    def _convolve(self, block: Block, x: Tensor, w: Tensor, noise: list[Tensor | None]) -> Tensor:
+        """The styled layers of a block: `(N, C, R/2, R/2)` to `(N, C', R, R)`."""
+        shortcut = block.skip(x, self.fir, 0.5**0.5) if block.is_residual else None
+        for i, layer in enumerate(block.layers):
+            is_sum = block.is_residual and i == 1
+            x = layer(x, w[:, i], noise[i], self.fir, self.implementation, 0.5**0.5 if is_sum else 1.0)
+        return x if shortcut is None else shortcut + x
+
+    def _add_rgb(self, image: Tensor | None, rgb: Tensor) -> Tensor:
+        rgb = rgb.float()
+        if image is None:
+            return rgb
+        if self.implementation == "reference":
+            return upsample2d(image, self.fir) + rgb
+        return ops.upsample_image(image, self.fir) + rgb
+
+    def _dtype(self, block: Block) -> torch.dtype:
+        trained_in_half = block.resolution >= self.config.fp16_resolution
+        allowed = self.half_precision == "always" or (self.half_precision == "cuda" and self.device.type == "cuda")
+        return torch.float16 if trained_in_half and allowed else torch.float32
+
+    def _runs_in_strips(self, block: Block, x: Tensor, w: Tensor) -> bool:
+        is_plain = self.implementation == "fast" and not block.is_first and not block.is_residual
+        return is_plain and x.device.type == "cpu" and not torch.is_grad_enabled() and ops.strip_rows(block.conv1.bias, block.resolution) < block.resolution
+
+    def _block_in_strips(
+        self, block: Block, x: Tensor, image: Tensor | None, w: Tensor, noise: list[Tensor | None]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """One block, a band of rows at a time: the same numbers in little memory that stays in the cache.
+
+        Rows r0 to r1 of the result depend on rows r0/2 - 2 to r1/2 + 2 of `x`: three rows of context for the enlarging
+        convolution and its filter, one row of the result's size for the second convolution.
+        """
+        res, height = block.resolution, x.shape[2]
+        rows = ops.strip_rows(block.conv1.bias, res)
+        is_last = res == self.resolution
+        channels = len(block.conv1.bias)
+        features = None if is_last else x.new_empty((len(x), channels, res, res), memory_format=torch.channels_last)
+        rgb = x.new_empty(len(x), self.config.img_channels, res, res) if block.has_rgb else None
+        for top in range(0, res, rows):
+            bottom = min(top + rows, res)
+            low, high = max(0, top // 2 - 2), min(height, bottom // 2 + 2)
+            cut = [None if n is None else n[:, :, 2 * low : 2 * high] for n in noise]
+            band = self._convolve(block, x[:, :, low:high], w, cut)[:, :, top - 2 * low : bottom - 2 * low]
+            if features is not None:
+                features[:, :, top:bottom] = band
+            if rgb is not None:
+                rgb[:, :, top:bottom] = block.torgb(band, w[:, -1], self.implementation)
+        return features, image if rgb is None else self._add_rgb(image, rgb)
