@@ -1,7 +1,7 @@
 """Files between the single steps of the command line: one safetensors file per value, readable without this pack.
 
-Convention: arrays are stored under their field names; everything else is JSON under the metadata key "dynode". Nothing in
-such a file is ever executed.
+Convention: arrays are stored under their field names; everything else is JSON under the metadata key "dynode". Trajectories
+have the format of `ode.files`. Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .ode.subspace import Subspace
-from .ode.vector_field import WindowedField
+from .ode.files import load_trajectory, save_trajectory
 from .types import AlignedClip, EditedLatent, FaceTrack, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip
 
 VERSION = 1
 _METADATA_KEY = "dynode"
+_TRAJECTORY_KEY = "trajectory"
 Artifact = AlignedClip | InvertedClip | LatentTrajectory | EditedLatent | TrajectorySample
 _Arrays = dict[str, Tensor]
 _Facts = dict[str, Any]
@@ -53,10 +53,13 @@ def save_artifact(value: Artifact, path: Path | str) -> None:
     kind = next((kind for kind in _KINDS if isinstance(value, kind.type)), None)
     if kind is None:
         raise ValueError(f"A {type(value).__name__} has no file form; expected one of {_names()}.")
-    arrays, facts = kind.pack(value)
-    header = json.dumps({"kind": kind.name, "version": VERSION, **facts}, sort_keys=True)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(value, LatentTrajectory):
+        save_trajectory(value, path)
+        return
+    arrays, facts = kind.pack(value)
+    header = json.dumps({"kind": kind.name, "version": VERSION, **facts}, sort_keys=True)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         tensors = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
@@ -89,6 +92,8 @@ def load_artifact(path: Path | str, expected: type | tuple[type, ...] = ()) -> A
     if wanted and kind.type not in wanted:
         makers = " or ".join(other.made_by for other in _KINDS if other.type in wanted)
         raise ValueError(f"{path} holds a {kind.name} (made by `{kind.made_by}`), but here a file made by {makers} is needed.")
+    if kind.type is LatentTrajectory:
+        return load_trajectory(path)
     try:
         return kind.unpack(arrays, header)
     except KeyError as missing:
@@ -100,13 +105,15 @@ def _read(path: Path) -> tuple[_Arrays, _Facts]:
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
+            metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except SafetensorError as reason:
         raise ValueError(f"{path} is not a safetensors file, or it is cut short ({reason}).") from reason
-    if text is None:
+    if _TRAJECTORY_KEY in metadata:
+        return arrays, {"kind": "trajectory", "version": VERSION}
+    if _METADATA_KEY not in metadata:
         raise ValueError(f"{path} was not written by ComfyUI-DynODE: it has no {_METADATA_KEY!r} metadata.")
-    header = json.loads(text)
+    header = json.loads(metadata[_METADATA_KEY])
     if not isinstance(header, dict) or not isinstance(header.get("version"), int):
         raise ValueError(f"{path} has damaged {_METADATA_KEY!r} metadata.")
     return arrays, header
@@ -120,12 +127,12 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _plain(value: Any) -> Any:
+def plain_facts(value: Any) -> Any:
     """Reports hold NumPy and torch numbers: make them JSON."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_facts(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(item) for item in value]
+        return [plain_facts(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic, Tensor)):
         return value.tolist()
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
@@ -175,7 +182,7 @@ def _unpack_aligned(arrays: _Arrays, facts: _Facts) -> AlignedClip:
 def _pack_inverted(value: InvertedClip) -> tuple[_Arrays, _Facts]:
     arrays = {name: _tensor(getattr(value, name)) for name in ("times", "frame_indices", "loss", "frame_times")}
     facts = {"fps": str(value.fps), "family": value.family, "generator_id": value.generator_id}
-    return arrays | {"w_plus": value.w_plus}, facts | {"report": _plain(value.report)}
+    return arrays | {"w_plus": value.w_plus}, facts | {"report": plain_facts(value.report)}
 
 
 def _unpack_inverted(arrays: _Arrays, facts: _Facts) -> InvertedClip:
@@ -226,52 +233,14 @@ def _unpack_sample(arrays: _Arrays, facts: _Facts) -> TrajectorySample:
     )
 
 
-def _pack_trajectory(value: LatentTrajectory) -> tuple[_Arrays, _Facts]:
-    field, subspace = value.vector_field, value.subspace
-    if not isinstance(field, WindowedField):
-        raise ValueError(f"A trajectory with a {type(field).__name__} has no file form; fit it in closed form.")
-    arrays = {f"field.{name}": array for name, array in field.state_dict().items()}
-    arrays |= {f"subspace.{name}": getattr(subspace, name) for name in ("mean", "axes", "spread")}
-    arrays |= {"w_plus_0": value.w_plus_0.clone(), "w_plus": value.w_plus}
-    arrays |= {"times": _tensor(value.times), "frame_times": _tensor(value.frame_times)}
-    facts = {name: getattr(value, name) for name in ("family", "generator_id", "method", "rtol", "atol")}
-    facts |= {
-        "field": {"rank": field.rank, "num_frequencies": field.num_frequencies, "speed": field.speed, "seed": field.seed},
-        "subspace": {"scale": subspace.scale, "code_shape": list(subspace.code_shape)},
-        "certificate": _plain(value.certificate),
-        "fps": str(value.fps),
-    }
-    return arrays, facts
-
-
-def _unpack_trajectory(arrays: _Arrays, facts: _Facts) -> LatentTrajectory:
-    weights = {name.removeprefix("field."): array for name, array in arrays.items() if name.startswith("field.")}
-    field = WindowedField(weights["edges"], **facts["field"])
-    field.load_state_dict(weights)
-    subspace = Subspace(
-        mean=arrays["subspace.mean"],
-        axes=arrays["subspace.axes"],
-        spread=arrays["subspace.spread"],
-        scale=facts["subspace"]["scale"],
-        code_shape=tuple(facts["subspace"]["code_shape"]),
-    )
-    return LatentTrajectory(
-        vector_field=field,
-        subspace=subspace,
-        w_plus_0=arrays["w_plus_0"],
-        times=arrays["times"].numpy(),
-        w_plus=arrays["w_plus"],
-        frame_times=arrays["frame_times"].numpy(),
-        fps=Fraction(facts["fps"]),
-        certificate=facts["certificate"],
-        **{name: facts[name] for name in ("family", "generator_id", "method", "rtol", "atol")},
-    )
+def _elsewhere(*_: Any) -> Any:
+    raise NotImplementedError("ode.files writes and reads trajectories.")
 
 
 _KINDS = (
     _Kind("alignment", "align", AlignedClip, _pack_aligned, _unpack_aligned),
     _Kind("codes", "invert", InvertedClip, _pack_inverted, _unpack_inverted),
-    _Kind("trajectory", "fit", LatentTrajectory, _pack_trajectory, _unpack_trajectory),
+    _Kind("trajectory", "fit", LatentTrajectory, _elsewhere, _elsewhere),
     _Kind("latent", "edit", EditedLatent, _pack_latent, _unpack_latent),
     _Kind("sample", "solve", TrajectorySample, _pack_sample, _unpack_sample),
 )

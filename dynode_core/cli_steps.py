@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from . import editing, ode
-from .artifacts import load_artifact
 from .blending import BlendSettings
 from .checkpoints.load import load_generator
 from .checks import check_family
@@ -20,11 +23,11 @@ from .faces.align import align_clip
 from .faces.landmarks import FaceLandmarker
 from .generators import Generator
 from .inversion import InversionSettings, invert_clip
-from .layout import bytes_to_pictures
+from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_landmarker
 from .rendering import RenderedFaces
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
-from .video import FileClip
+from .video import FileClip, VideoWriter
 
 
 class Workplace:
@@ -46,8 +49,17 @@ class Workplace:
             self._generator = load_generator(path, folders=self.folders, cache_dir=self.cache_dir, device=self.device)
         return self._generator
 
-    def step(self, name: str) -> StepProgress:
-        return StepProgress(name, quiet=self.quiet)
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[StepProgress]:
+        """Show the progress of a step and remember how long it took."""
+        with StepProgress(name, quiet=self.quiet) as progress:
+            yield progress
+        self.seconds[name] = round(progress.seconds, 3)
+
+    def say(self, text: str) -> None:
+        """A line for the user, on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
 
 
 def _device(name: str) -> str:
@@ -72,7 +84,6 @@ def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedCl
             face_index=options.face_index,
             progress=progress,
         )
-    place.seconds["align"] = progress.seconds
     return aligned
 
 
@@ -81,7 +92,76 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
 
 
 def fit(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> LatentTrajectory:
-    ...
+    """Fit the differential equation; draw it if asked."""
+    settings = ode.TrajectorySettings(
+        smoothing=options.path_smoothing,
+        state_dependence=options.state_dependence,
+        cuts=options.cuts,
+        rank=options.rank,
+        seed=options.seed,
+        device=place.device,
+    )
+    with place.step("fit") as progress:
+        trajectory = ode.fit_trajectory(inverted, settings, progress=progress)
+    for warning in trajectory.certificate.get("warnings", ()):
+        place.say(f"warning: {warning}")
+    return trajectory
+
+
+def solve(
+    options: argparse.Namespace, place: Workplace, trajectory: LatentTrajectory, latent: EditedLatent | None
+) -> TrajectorySample:
+    """Take the trajectory at the wanted times."""
+    times, fps = ode.output_times(trajectory, options.times)
+    times, notes = ode.clamp_times(trajectory, times)
+    for note in notes:
+        place.say(f"note: {note}")
+    with place.step("solve"):
+        return ode.solve_at_times(
+            trajectory,
+            times,
+            latent=latent,
+            method=options.method,
+            rtol=options.rtol,
+            atol=options.atol,
+            faithful=options.faithful,
+            fps=trajectory.fps if options.slow_motion else fps,
+        )
+
+
+def faces_of(options: argparse.Namespace, place: Workplace, sample: TrajectorySample) -> RenderedFaces:
+    """The faces of a sample, made when they are read."""
+    check_family("The sample", sample.family, place.generator.family)
+    return RenderedFaces(place.generator, sample, options.size or place.generator.resolution)
+
+
+def render(options: argparse.Namespace, place: Workplace, sample: TrajectorySample) -> int:
+    """Write the faces as a video, or as numbered PNG files if `--out` has no file ending."""
+    faces, out = faces_of(options, place, sample), Path(options.out)
+    count = faces.num_frames
+    with place.step("render") as progress, torch.no_grad():
+        if out.suffix:
+            with VideoWriter(out, faces.fps, (faces.size, faces.size)) as writer:
+                for start in range(count):
+                    writer.write(network_to_pictures(faces.read(start, start + 1)).cpu())
+                    progress(start + 1, count)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            for start in range(count):
+                Image.fromarray(network_to_bytes(faces.read(start, start + 1))[0]).save(out / f"{start:05d}.png")
+                progress(start + 1, count)
+    return count
+
+
+def blend(
+    options: argparse.Namespace, place: Workplace, aligned: AlignedClip, sample: TrajectorySample, out: Path
+) -> ExportedVideo:
+    """Render the faces into their frames and write the video."""
+    settings = BlendSettings(mode=options.mode, region=options.region)
+    sound = None if options.no_sound else aligned.clip
+    faces = faces_of(options, place, sample)
+    with place.step("blend") as progress, torch.no_grad():
+        return export_video(out, aligned, faces, settings, sound=sound, crf=options.crf, progress=progress)
 
 
 def parse_edit(text: str) -> tuple[str, float, str]:
@@ -112,7 +192,7 @@ def edit(
             raise ValueError("--picture needs --aligned: the alignment says what the first face looked like before.")
         check_family("The latent", edited.family, place.generator.family)
         with Image.open(options.picture) as picture:
-            pixels = bytes_to_pictures(_rgb(picture))[None]
+            pixels = bytes_to_pictures(np.asarray(picture.convert("RGB")))[None]
         with place.step("picture") as progress:
             edited = editing.edit_from_image(
                 edited, pixels, aligned, place.generator, options.picture_strength, progress=progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +10,17 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..dynode_core.checks import check_family
-from ..dynode_core.editing import apply_direction, edit_from_image, first_latent, list_directions, load_direction
+from ..dynode_core.editing import (
+    apply_direction,
+    edit_from_image,
+    first_latent,
+    layer_mask,
+    list_directions,
+    load_direction,
+)
+from ..dynode_core.editing.latent import direction_rows
 from ..dynode_core.layout import network_to_bytes
-from ..dynode_core.types import AlignedClip, EditedLatent
+from ..dynode_core.types import AlignedClip, EditDirection, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .pictures import sheet
@@ -20,6 +29,8 @@ from .progress import NodeProgress
 NO_DIRECTION = "none"
 DEFAULT_DIRECTION = "smile"
 PREVIEW_PX = 512
+MOST_ROWS = 1000
+"""More rows than any generator has: a layer range is checked against it before the generator is known."""
 
 
 class EditFirstLatent(io.ComfyNode):
@@ -45,7 +56,13 @@ class EditFirstLatent(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, layers: str | None = None) -> bool | str:
-        return check_layers_text(layers) if isinstance(layers, str) else True
+        if layers is None:
+            return True
+        try:
+            layer_mask(layers, MOST_ROWS)
+        except ValueError as reason:
+            return str(reason)
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, direction: str, **_others: Any) -> Any:
@@ -53,6 +70,17 @@ class EditFirstLatent(io.ComfyNode):
         if path is None or not path.exists():
             return direction
         return (direction, path.stat().st_mtime_ns, path.stat().st_size)
+
+    @classmethod
+    def check_lazy_status(
+        cls, generator: LoadedGenerator, direction: str, layers: str, latent: Any = None, **_others: Any
+    ) -> list[str]:
+        """Refuse a direction or layers that cannot fit before `latent`, and with it the inversion, is computed."""
+        model = generator.resting
+        layer_mask(layers, model.num_ws)
+        if direction != NO_DIRECTION:
+            direction_rows(_load(direction, generator), torch.Size((model.num_ws, model.w_dim)), generator.family)
+        return ["latent"] if latent is None else []
 
     @classmethod
     @outside_inference_mode
@@ -67,7 +95,7 @@ class EditFirstLatent(io.ComfyNode):
         edited_first_frame: Tensor | None = None,
         aligned: AlignedClip | None = None,
     ) -> io.NodeOutput:
-        edited = latent if isinstance(latent, EditedLatent) else first_latent(latent)
+        edited = first_latent(latent)
         check_family("The latent", edited.family, generator.family)
         if (edited_first_frame is None) != (aligned is None):
             raise ValueError(
@@ -78,8 +106,7 @@ class EditFirstLatent(io.ComfyNode):
         if edited_first_frame is not None:
             edited = edit_from_image(edited, edited_first_frame, aligned, model, picture_strength, progress=NodeProgress())
         if direction != NO_DIRECTION:
-            chosen = load_direction(direction, folders=_direction_folders(), generator=model)
-            edited = apply_direction(edited, chosen, strength, layers=layers)
+            edited = apply_direction(edited, _load(direction, generator), strength, layers=layers)
         picture = before_and_after(edited, model)
         return io.NodeOutput(edited, picture, ui=ui.PreviewImage(picture, cls=cls))
 
@@ -92,23 +119,12 @@ def before_and_after(edited: EditedLatent, generator: Any) -> Tensor:
     return sheet(list(network_to_bytes(torch.cat(images))), columns=2)
 
 
-def check_layers_text(layers: str) -> bool | str:
-    """True, or what is wrong with a layer range such as "all", "0-7" or "2,4-6"."""
-    if layers.strip().lower() == "all":
-        return True
-    for part in layers.split(","):
-        ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isdigit() for end in ends) or int(ends[0]) > int(ends[-1]):
-            return f"layers should be 'all' or a range such as '0-7' or '2,4-6', but is {layers!r}."
-    return True
+def _direction_files() -> dict[str, Path]:
+    return list_directions(model_folders.folders(model_folders.DIRECTIONS))
 
 
-def _direction_folders() -> tuple:
-    return model_folders.folders(model_folders.DIRECTIONS)
-
-
-def _direction_files() -> dict:
-    return list_directions(_direction_folders())
+def _load(direction: str, generator: LoadedGenerator) -> EditDirection:
+    return load_direction(direction, model_folders.folders(model_folders.DIRECTIONS), family=generator.family)
 
 
 def _inputs() -> list[io.Input]:
@@ -117,6 +133,7 @@ def _inputs() -> list[io.Input]:
         io.MultiType.Input(
             "latent",
             types=[sockets.Trajectory, sockets.Codes, sockets.Latent],
+            lazy=True,
             tooltip="What to edit: the trajectory, the codes of the inversion, or an earlier edit to add to.",
         ),
         sockets.Generator.Input("generator", tooltip="The generator that the clip was inverted with."),
@@ -137,8 +154,8 @@ def _inputs() -> list[io.Input]:
         io.String.Input(
             "layers",
             default="all",
-            tooltip="Rows of the code that the direction is added to: 'all', '0-7' or '2,4-6'. Low rows hold pose and shape, "
-            "high rows colour and texture.",
+            tooltip="Rows of the code that the direction is added to: 'all', 'coarse (pose)', 'middle (shape)', "
+            "'fine (colour)', or rows such as '0-7' or '2,4-6'.",
             advanced=True,
         ),
         io.Float.Input(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import comfy.model_management
+import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
@@ -15,11 +16,13 @@ from ..dynode_core.ode import (
     METHODS,
     REFERENCES,
     TrajectorySettings,
+    clamp_times,
     fit_trajectory,
     output_times,
     plot_trajectory,
     solve_at_times,
 )
+from ..dynode_core.ode.times import PLAYBACKS, ListTimes, parse_times
 from ..dynode_core.types import EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 from . import sockets
 from .devices import outside_inference_mode
@@ -27,8 +30,6 @@ from .progress import NodeProgress
 
 AUTOMATIC = "automatic"
 BY_HAND = "by hand"
-SAME_SPEED = "same speed"
-SLOW_MOTION = "slow motion"
 _STRENGTH = io.Float.Input(
     "strength",
     default=1.0,
@@ -42,9 +43,6 @@ _FACTOR = io.Int.Input(
 )
 _COUNT = io.Int.Input("count", default=120, min=1, max=100_000, tooltip="Frames, evenly spread over the clip.")
 _RATE = io.Float.Input("fps", default=60.0, min=1.0, max=1000.0, step=0.01, tooltip="Frames per second of the clip's own time.")
-_TIMES = io.String.Input(
-    "times", default="0, 0.5, 1", tooltip="Seconds of the clip, increasing, with commas between them: 0, 0.1, 0.25"
-)
 
 
 class FitTrajectory(io.ComfyNode):
@@ -98,8 +96,19 @@ class FitTrajectory(io.ComfyNode):
         )
         trajectory = fit_trajectory(codes, settings, progress=NodeProgress())
         plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
-        report = json.dumps(dict(trajectory.certificate), indent=2, default=str)
-        return io.NodeOutput(trajectory, plot, report, ui=ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=cls))
+
+
+def fit_report(trajectory: LatentTrajectory) -> str:
+    """What was checked after the fit: warnings first, then every fact, one per line."""
+    facts = dict(trajectory.certificate)
+    warnings = facts.pop("warnings", [])
+    lines = [f"WARNING: {warning}" for warning in warnings]
+    lines.append(f"keyframes: {len(trajectory.times)} over {trajectory.times[-1] - trajectory.times[0]:.2f} s")
+    for name, value in facts.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        lines.append(f"{name.replace('_', ' ')}: {shown}")
+    return "\n".join(lines)
 
 
 def _fit_inputs() -> list[io.Input]:
@@ -178,12 +187,30 @@ class SolveAtTimes(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, times: str | None = None) -> bool | str:
+        try:
+            choice = parse_times(times or "0")
+            if not isinstance(choice, ListTimes):
+                return f"times should be seconds with commas between them, such as '0, 0.1, 0.25', but is {times!r}."
+            choice.times(np.zeros(1), Fraction(1))
+        except ValueError as reason:
+            return str(reason)
+        return True
+
+    @classmethod
+    def check_lazy_status(cls, **inputs: Any) -> list[str]:
+        """Ask for the edit first: it refuses what cannot fit before the trajectory, a long work, is computed."""
+        waiting = [name for name in ("latent", "trajectory") if name in inputs and inputs[name] is None]
+        return waiting[:1]
+
+    @classmethod
     @outside_inference_mode
     @torch.no_grad()
     def execute(
         cls,
         trajectory: LatentTrajectory,
         mode: Mapping[str, Any],
+        times: str,
         playback: str,
         method: str,
         rtol: float,
@@ -191,19 +218,19 @@ class SolveAtTimes(io.ComfyNode):
         faithful: float,
         latent: EditedLatent | None = None,
     ) -> io.NodeOutput:
-        times, fps = output_times(trajectory, times_spec(mode))
-        if playback == SLOW_MOTION:
-            fps = trajectory.fps
-        NodeProgress()(0, 1)
+        progress = NodeProgress()
+        progress(0, 1)
+        wanted, fps = output_times(trajectory, times_spec(mode, times), playback=playback)
+        inside, notes = clamp_times(trajectory, wanted)
         sample = solve_at_times(
-            trajectory, times, latent=latent, method=method, rtol=rtol, atol=atol, faithful=faithful, fps=fps
+            trajectory, inside, latent=latent, method=method, rtol=rtol, atol=atol, faithful=faithful, fps=fps
         )
-        NodeProgress()(1, 1)
-        return io.NodeOutput(sample, sample_report(sample))
+        progress(1, 1)
+        return io.NodeOutput(sample, "\n".join([*notes, sample_report(sample)]))
 
 
-def times_spec(mode: Mapping[str, Any]) -> str:
-    """What `ode.output_times` reads, from the value of the mode input."""
+def times_spec(mode: Mapping[str, Any], times: str) -> str:
+    """What `ode.output_times` reads, from the values of the inputs mode and times."""
     chosen = mode["mode"]
     if chosen == "factor":
         return f"x{mode['factor']}"
@@ -211,7 +238,7 @@ def times_spec(mode: Mapping[str, Any]) -> str:
         return f"{mode['count']} frames"
     if chosen == "fps":
         return f"{mode['fps']:g} fps"
-    return mode["times"] if chosen == "list" else "same"
+    return times if chosen == "list" else "same"
 
 
 def sample_report(sample: TrajectorySample) -> str:
@@ -226,9 +253,9 @@ def sample_report(sample: TrajectorySample) -> str:
 
 def _solve_inputs() -> list[io.Input]:
     return [
-        sockets.Trajectory.Input("trajectory", tooltip="From Fit Trajectory ODE."),
+        sockets.Trajectory.Input("trajectory", lazy=True, tooltip="From Fit Trajectory ODE."),
         sockets.Latent.Input(
-            "latent", optional=True, tooltip="From Edit First Latent. Without it the clip stays as it was."
+            "latent", optional=True, lazy=True, tooltip="From Edit First Latent. Without it the clip stays as it was."
         ),
         io.DynamicCombo.Input(
             "mode",
@@ -237,15 +264,20 @@ def _solve_inputs() -> list[io.Input]:
                 io.DynamicCombo.Option("factor", [_FACTOR]),
                 io.DynamicCombo.Option("count", [_COUNT]),
                 io.DynamicCombo.Option("fps", [_RATE]),
-                io.DynamicCombo.Option("list", [_TIMES]),
+                io.DynamicCombo.Option("list", []),
             ],
             tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame rate, or a "
             "list of seconds.",
         ),
+        io.String.Input(
+            "times",
+            default="0, 0.5, 1",
+            tooltip="Only for mode 'list': seconds of the clip, increasing, with commas between them.",
+        ),
         io.Combo.Input(
             "playback",
-            options=[SAME_SPEED, SLOW_MOTION],
-            default=SAME_SPEED,
+            options=list(PLAYBACKS),
+            default=PLAYBACKS[0],
             tooltip="With more frames: play them in the same time (smoother), or at the clip's frame rate (slower).",
         ),
         io.Combo.Input(

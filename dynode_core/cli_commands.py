@@ -1,0 +1,164 @@
+"""The commands of the command line: read files, take steps, write files and the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from . import __version__, ode
+from . import cli_steps as steps
+from .artifacts import load_artifact, plain_facts, save_artifact
+from .cli_steps import Workplace
+from .export import ExportedVideo
+from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
+
+
+def run(options: argparse.Namespace) -> None:
+    """The whole way for one or more clips."""
+    place = Workplace(options)
+    targets = _targets(options.clips, options.out)
+    for text in options.edit:
+        steps.parse_edit(text)
+    ode.parse_times(options.times)
+    reports = []
+    for clip, out in zip(options.clips, targets, strict=True):
+        if len(targets) > 1:
+            place.say(f"{clip} -> {out}")
+        place.seconds.clear()
+        reports.append(_run_one(options, place, clip, out))
+        print(out)
+    if options.report:
+        _write_json(Path(options.report), reports[0] if len(reports) == 1 else reports)
+
+
+def _run_one(options: argparse.Namespace, place: Workplace, clip: str, out: Path) -> dict[str, Any]:
+    aligned = steps.align(options, place, clip)
+    inverted = steps.invert(options, place, aligned)
+    trajectory = steps.fit(options, place, inverted)
+    _plot(options, trajectory)
+    edited = steps.edit(options, place, trajectory, aligned) if options.edit or options.picture else None
+    sample = steps.solve(options, place, trajectory, edited)
+    exported = steps.blend(options, place, aligned, sample, out)
+    return _report(place, clip, aligned, inverted, trajectory, sample, exported)
+
+
+def _targets(clips: list[str], out: str) -> list[Path]:
+    """One output file per clip: `out` itself, or files in the folder `out` when there are several clips."""
+    if len(clips) == 1 and Path(out).suffix:
+        return [Path(out)]
+    if Path(out).suffix:
+        raise ValueError(f"--out should be a folder when there are {len(clips)} clips, but is {out!r}.")
+    targets = [Path(out) / f"{Path(clip).stem}.mp4" for clip in clips]
+    if len(set(targets)) < len(targets):
+        raise ValueError("Two clips have the same name and would overwrite each other's result. Run them one at a time.")
+    return targets
+
+
+def _report(
+    place: Workplace,
+    clip: str,
+    aligned: AlignedClip,
+    inverted: InvertedClip,
+    trajectory: LatentTrajectory,
+    sample: TrajectorySample,
+    exported: ExportedVideo,
+) -> dict[str, Any]:
+    missed = [int(i) for i in (~aligned.track.detected).nonzero()[0]]
+    return {
+        "version": __version__,
+        "clip": str(clip),
+        "frames": aligned.clip.num_frames,
+        "size": [aligned.clip.width, aligned.clip.height],
+        "fps": str(aligned.clip.fps),
+        "frames_without_face": missed,
+        "keyframes": [int(i) for i in inverted.frame_indices],
+        "loss": inverted.loss,
+        "inversion": dict(inverted.report),
+        "trajectory": dict(trajectory.certificate),
+        "edits": list(sample.edits),
+        "output": {
+            "path": str(exported.path),
+            "frames": exported.num_frames,
+            "fps": str(exported.fps),
+            "sound": exported.sound,
+            "nfe": sample.nfe,
+            "solver_status": sample.status,
+        },
+        "seconds": dict(place.seconds),
+        "device": place.device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def align(options: argparse.Namespace) -> None:
+    """Clip to alignment."""
+    _save(steps.align(options, Workplace(options), options.clip), options)
+
+
+def invert(options: argparse.Namespace) -> None:
+    """Alignment to codes."""
+    aligned = load_artifact(options.aligned, AlignedClip)
+    _save(steps.invert(options, Workplace(options), aligned), options)
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Codes to trajectory."""
+    trajectory = steps.fit(options, Workplace(options), load_artifact(options.codes, InvertedClip))
+    _plot(options, trajectory)
+    _save(trajectory, options)
+
+
+def edit(options: argparse.Namespace) -> None:
+    """Trajectory, codes or latent to latent."""
+    if not options.edit and not options.picture:
+        raise ValueError("Nothing to edit: give --edit NAME=STRENGTH or --picture PNG.")
+    latent = load_artifact(options.latent, (LatentTrajectory, InvertedClip, EditedLatent))
+    aligned = load_artifact(options.aligned, AlignedClip) if options.aligned else None
+    _save(steps.edit(options, Workplace(options), latent, aligned), options)
+
+
+def solve(options: argparse.Namespace) -> None:
+    """Trajectory, and a latent if given, to sample."""
+    trajectory = load_artifact(options.trajectory, LatentTrajectory)
+    latent = load_artifact(options.latent, EditedLatent) if options.latent else None
+    _save(steps.solve(options, Workplace(options), trajectory, latent), options)
+
+
+def render(options: argparse.Namespace) -> None:
+    """Sample to pictures of faces."""
+    steps.render(options, Workplace(options), load_artifact(options.sample, TrajectorySample))
+    print(options.out)
+
+
+def blend(options: argparse.Namespace) -> None:
+    """Alignment and sample to the finished video."""
+    aligned = load_artifact(options.aligned, AlignedClip)
+    sample = load_artifact(options.sample, TrajectorySample)
+    steps.blend(options, Workplace(options), aligned, sample, Path(options.out))
+    print(options.out)
+
+
+def _save(value: Any, options: argparse.Namespace) -> None:
+    save_artifact(value, options.out)
+    print(options.out)
+
+
+def _plot(options: argparse.Namespace, trajectory: LatentTrajectory) -> None:
+    if options.plot:
+        Image.fromarray(ode.plot_trajectory(trajectory)).save(options.plot)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part.json", delete=False, encoding="utf-8") as part:
+        json.dump(plain_facts(value), part, indent=2)
+    os.replace(part.name, path)
