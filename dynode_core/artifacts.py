@@ -1,7 +1,7 @@
 """Files between the single steps of the command line: one safetensors file per value, readable without this pack.
 
-Convention: arrays are stored under their field names; everything else is JSON under the metadata key "dynode". Trajectories
-have the format of `ode.files`. Nothing in such a file is ever executed.
+Convention: arrays are stored under their field names; everything else is JSON under the metadata key "dynode".
+Trajectories have the format of `ode.files`. Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -85,13 +85,16 @@ def load_artifact(path: Path | str, expected: type | tuple[type, ...] = ()) -> A
         raise ValueError(f"{path} holds a {header.get('kind')!r}; expected one of {_names()}.")
     if header["version"] > VERSION:
         raise ValueError(
-            f"{path} was written in version {header['version']} of the format, but this pack reads up to version {VERSION}. "
+            f"{path} was written in version {header['version']} of the format, but this pack reads up to version "
+            f"{VERSION}. "
             "Update ComfyUI-DynODE."
         )
     wanted = expected if isinstance(expected, tuple) else (expected,)
     if wanted and kind.type not in wanted:
         makers = " or ".join(other.made_by for other in _KINDS if other.type in wanted)
-        raise ValueError(f"{path} holds a {kind.name} (made by `{kind.made_by}`), but here a file made by {makers} is needed.")
+        raise ValueError(
+            f"{path} holds a {kind.name} (made by `{kind.made_by}`), but here a file made by {makers} is needed."
+        )
     if kind.type is LatentTrajectory:
         return load_trajectory(path)
     try:
@@ -162,7 +165,8 @@ def _unpack_aligned(arrays: _Arrays, facts: _Facts) -> AlignedClip:
     source = facts["clip"]
     if not Path(source["path"]).is_file():
         raise FileNotFoundError(
-            f"The alignment belongs to the video {source['path']}, which is not there any more. Put it back, or align again."
+            f"The alignment belongs to the video {source['path']}, which is not there any more. Put it back, or "
+            f"align again."
         )
     start_s, duration_s = source["part_s"]
     clip = FileClip(Path(source["path"]), start_s=start_s, duration_s=duration_s)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from . import __version__
+from . import __version__, ode
+from . import cli_commands as commands
 from . import cli_steps as steps
 
 EXIT_INPUT = 2
@@ -52,9 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ComfyUI-DynODE {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command, add_options, summary in _COMMANDS:
-        sub = commands.add_parser(
+        sub = subparsers.add_parser(
             name, help=summary, description=summary[0].upper() + summary[1:] + ".", formatter_class=_Help
         )
         sub.set_defaults(command=command)
@@ -76,24 +77,38 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("clip and face")
     group.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at this second of the clip")
     group.add_argument("--duration", type=float, metavar="S", help="use this many seconds of the clip")
-    group.add_argument("--face", choices=steps.FACE_ORDERS, default=steps.FACE_ORDERS[0], help="order in which faces are counted")
+    group.add_argument("--face", choices=PICKS, default=PICKS[0], help="order in which faces are counted")
     group.add_argument("--face-index", type=int, default=0, metavar="N", help="which face in that order")
     group.add_argument("--smoothing", type=float, default=1.0, help="smoothing of the crop's path, 0 for none")
-    group.add_argument("--crop-size", type=int, default=512, choices=(256, 512, 1024), help="side of the crops in pixels")
+    group.add_argument(
+        "--crop-size", type=int, default=512, choices=(256, 512, 1024), help="side of the crops in pixels"
+    )
 
 
 def _invert_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inversion")
     group.add_argument("--quality", choices=steps.QUALITIES, default="normal", help="how close the faces must come")
-    group.add_argument("--keyframe-every", type=int, default=0, metavar="N", help="every N-th frame; 0 chooses by movement")
+    group.add_argument(
+        "--keyframe-every", type=int, default=0, metavar="N", help="every N-th frame; 0 chooses by movement"
+    )
     group.add_argument("--max-keyframes", type=int, default=24, metavar="N", help="limit when chosen by movement")
     group.add_argument("--loss-target", type=float, default=0.0, help="a keyframe is done below this; 0: by quality")
     group.add_argument("--max-steps", type=int, default=0, metavar="N", help="limit per keyframe; 0: by quality")
-    group.add_argument("--seed", type=int, default=0, help="same seed, same codes")
+    _seed_option(parser)
+
+
+def _seed_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same result")
 
 
 def _fit_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("trajectory")
+    group.add_argument("--path-smoothing", type=float, metavar="X", help="strength of smoothing; measured if left out")
+    group.add_argument(
+        "--state-dependence", type=float, default=0.0, help="0 carries an edit unchanged, 1 lets it drift"
+    )
+    group.add_argument("--cuts", choices=("auto", "none"), default="auto", help="find changes of shot, or not")
+    group.add_argument("--rank", type=int, default=64, help="axes of the space of the path, at most")
     group.add_argument("--plot", metavar="PNG", help="also draw the path")
 
 
@@ -118,7 +133,7 @@ def _solve_options(parser: argparse.ArgumentParser) -> None:
         help="same | x4 | '120 frames' | '60 fps' | '0, 0.1, 0.25' (seconds)",
     )
     group.add_argument("--slow-motion", action="store_true", help="play more frames longer instead of faster")
-    group.add_argument("--method", choices=steps.METHODS, default="dopri5", help="solver")
+    group.add_argument("--method", choices=ode.METHODS, default="dopri5", help="solver")
     group.add_argument("--rtol", type=float, default=1e-5, help="relative tolerance")
     group.add_argument("--atol", type=float, default=1e-6, help="absolute tolerance")
     group.add_argument("--faithful", type=float, default=1.0, help="1 keeps every keyframe, 0 only the smooth path")
@@ -126,12 +141,127 @@ def _solve_options(parser: argparse.ArgumentParser) -> None:
 
 def _render_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rendering")
-    group.add_argument("--size", type=int, choices=(256, 512, 1024), help="side of the faces; as large as the generator's if left out")
+    group.add_argument(
+        "--size", type=int, choices=(256, 512, 1024), help="side of the faces; as large as the generator's if left out"
+    )
 
 
 def _blend_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("blending")
-    group.add_argument("--mode", choices=steps.BLEND_MODES, default=steps.BLEND_MODES[0], help="how faces and frames are joined")
-    group.add_argument("--region", choices=steps.REGIONS, default=steps.REGIONS[0], help="what is replaced")
+    group.add_argument("--mode", choices=MODES, default=MODES[0], help="how faces and frames are joined")
+    group.add_argument("--region", choices=(*REGIONS, WHOLE_CROP), default="face and forehead", help="what is replaced")
+    group.add_argument("--dilate", type=float, default=0.0, help="grow the region, in shares of the crop")
+    group.add_argument("--feather", type=float, default=0.08, help="width of its soft edge, in shares of the crop")
+    group.add_argument("--background", choices=BACKGROUNDS, default=BACKGROUNDS[0], help="for times between frames")
     group.add_argument("--crf", type=int, default=16, help="encoder quality, 0 (best, large) to 51")
     group.add_argument("--no-sound", action="store_true", help="leave the sound out")
+
+
+def _add_general(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("general")
+    group.add_argument("--generator", metavar="FILE", help="generator to use instead of the default one")
+    group.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="also look for model files here; may be repeated"
+    )
+    group.add_argument("--cache", metavar="DIR", help="where converted models and finished inversions are kept")
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    group.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    group.add_argument("--traceback", action="store_true", help="show where an error comes from")
+
+
+def _positional(*names: str) -> Callable[[argparse.ArgumentParser], None]:
+    helps = {
+        "clip": "video file",
+        "aligned": "file made by align",
+        "codes": "file made by invert",
+        "trajectory": "file made by fit",
+        "sample": "file made by solve",
+        "latent": "file made by fit, invert or edit",
+        "file": "generator or direction file; the default generator if left out",
+    }
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        for name in names:
+            optional = name == "file"
+            parser.add_argument(name, metavar=name.upper(), nargs="?" if optional else None, help=helps[name])
+
+    return add
+
+
+def _out(text: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--out", required=True, metavar="PATH", help=text)
+
+    return add
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clips", metavar="CLIP", nargs="+", help="video files")
+    parser.add_argument(
+        "--out", required=True, metavar="PATH", help="video to write; a folder when there are several clips"
+    )
+    parser.add_argument(
+        "--report", metavar="JSON", help="write what was measured: losses, certificate, seconds per step"
+    )
+
+
+def _edit_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--aligned", metavar="FILE", help="file made by align, needed with --picture")
+
+
+def _solve_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--latent", metavar="FILE", help="file made by edit")
+
+
+_ALL = (_clip_options, _invert_options, _fit_options, _edit_options, _solve_options, _render_options, _blend_options)
+_COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable[..., None], ...], str], ...] = (
+    ("run", commands.run, (_run_options, *_ALL), "the whole way: edit or re-time the face in one or more clips"),
+    (
+        "align",
+        commands.align,
+        (_positional("clip"), _out("alignment to write"), _clip_options),
+        "find and follow the face",
+    ),
+    (
+        "invert",
+        commands.invert,
+        (_positional("aligned"), _out("codes to write"), _invert_options),
+        "find the codes of keyframes",
+    ),
+    (
+        "fit",
+        commands.fit,
+        (_positional("codes"), _out("trajectory to write"), _fit_options, _seed_option),
+        "fit the differential equation",
+    ),
+    (
+        "edit",
+        commands.edit,
+        (_positional("latent"), _out("latent to write"), _edit_files, _edit_options),
+        "change the first code",
+    ),
+    (
+        "solve",
+        commands.solve,
+        (_positional("trajectory"), _out("sample to write"), _solve_files, _solve_options),
+        "solve at the wanted times",
+    ),
+    (
+        "render",
+        commands.render,
+        (_positional("sample"), _out("video of the faces, or a folder for PNG files"), _render_options),
+        "make the faces",
+    ),
+    (
+        "blend",
+        commands.blend,
+        (_positional("aligned", "sample"), _out("video to write"), _render_options, _blend_options),
+        "put the faces back into the frames",
+    ),
+    (
+        "convert",
+        commands.convert,
+        (_positional("file"), _out("safetensors file to write")),
+        "convert a generator or a direction to safetensors",
+    ),
+)

@@ -58,7 +58,9 @@ def _targets(clips: list[str], out: str) -> list[Path]:
         raise ValueError(f"--out should be a folder when there are {len(clips)} clips, but is {out!r}.")
     targets = [Path(out) / f"{Path(clip).stem}.mp4" for clip in clips]
     if len(set(targets)) < len(targets):
-        raise ValueError("Two clips have the same name and would overwrite each other's result. Run them one at a time.")
+        raise ValueError(
+            "Two clips have the same name and would overwrite each other's result. Run them one at a time."
+        )
     return targets
 
 

@@ -15,27 +15,31 @@ from PIL import Image
 
 from . import editing, ode
 from .blending import BlendSettings
-from .checkpoints.load import load_generator
+from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
 from .cli_progress import StepProgress
 from .export import ExportedVideo, export_video
 from .faces.align import align_clip
 from .faces.landmarks import FaceLandmarker
 from .generators import Generator
-from .inversion import InversionSettings, invert_clip
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_landmarker
 from .rendering import RenderedFaces
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
 
+QUALITIES = ("draft", "normal", "fine")
+MODEL_FOLDERS = ("stylegan2", "mediapipe", "lpips", "latent_directions")
+"""Subfolders of a ComfyUI models folder in which `--models` is searched as well."""
+
 
 class Workplace:
     """Device, folders and the generator, which is loaded once for all steps and clips."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.folders = tuple(Path(folder).expanduser() for folder in options.models)
-        self.cache_dir = Path(options.cache).expanduser()
+        roots = [Path(folder).expanduser() for folder in options.models]
+        self.folders = tuple(folder for root in roots for folder in (root, *(root / name for name in MODEL_FOLDERS)))
+        self.cache_dir = Path(options.cache).expanduser() if options.cache else user_cache_dir()
         self.device = _device(options.device)
         self.quiet = bool(options.quiet)
         self.seconds: dict[str, float] = {}
@@ -87,8 +91,7 @@ def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedCl
     return aligned
 
 
-def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip:
-    ...
+def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip: ...
 
 
 def fit(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> LatentTrajectory:
@@ -157,7 +160,13 @@ def blend(
     options: argparse.Namespace, place: Workplace, aligned: AlignedClip, sample: TrajectorySample, out: Path
 ) -> ExportedVideo:
     """Render the faces into their frames and write the video."""
-    settings = BlendSettings(mode=options.mode, region=options.region)
+    settings = BlendSettings(
+        mode=options.mode,
+        region=options.region,
+        dilate=options.dilate,
+        feather=options.feather,
+        background=options.background,
+    )
     sound = None if options.no_sound else aligned.clip
     faces = faces_of(options, place, sample)
     with place.step("blend") as progress, torch.no_grad():
@@ -198,6 +207,6 @@ def edit(
                 edited, pixels, aligned, place.generator, options.picture_strength, progress=progress
             )
     for name, strength, layers in edits:
-        direction = editing.load_direction(name, folders=place.folders, generator=place.generator)
+        direction = editing.load_direction(name, place.folders, family=place.generator.family)
         edited = editing.apply_direction(edited, direction, strength, layers=layers)
     return edited

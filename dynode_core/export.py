@@ -19,7 +19,8 @@ from .video import VideoWriter
 SAME_SPEED_S = 0.002
 """Frame times within this of a constant rate are written at that rate."""
 SYNC_TOLERANCE_S = 0.08
-"""Sound is dropped rather than be off by more than this. Detectability thresholds in ITU-R BT.1359: +45 ms to -125 ms."""
+"""Sound is dropped rather than be off by more than this. Detectability thresholds in ITU-R BT.1359: +45 ms to -125 "
+"ms."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ..dynode_core.faces.align import align_clip
 from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.faces.landmarks import FaceLandmarker
 from ..dynode_core.faces.preview import draw_alignment
+from ..dynode_core.faces.tracking import PICKS
 from ..dynode_core.layout import pictures_to_bytes
 from ..dynode_core.model_files import find_landmarker
 from ..dynode_core.types import AlignedClip
@@ -35,7 +36,8 @@ class FrameAlign(io.ComfyNode):
             node_id="DynODE_FrameAlign",
             display_name="FrameAlign",
             category=sockets.CATEGORY,
-            description="Finds one face in every frame and cuts it out upright and centred, as the generator expects. A "
+            description="Finds one face in every frame and cuts it out upright and centred, as the generator "
+            "expects. A "
             "frame without a face keeps its place: its position is interpolated from its neighbours.",
             search_aliases=["face align", "ffhq align", "face crop", "landmarks", "face detect", "crop face", "dynode"],
             inputs=_inputs(),
@@ -99,7 +101,8 @@ def _inputs() -> list[io.Input]:
         io.MultiType.Input(
             "frames",
             types=[io.Video, io.Image],
-            tooltip="The clip: a VIDEO (best: it is streamed from its file, with sound and exact times) or an IMAGE batch.",
+            tooltip="The clip: a VIDEO (best: it is streamed from its file, with sound and exact times) or an IMAGE "
+            "batch.",
         ),
         io.Float.Input(
             "fps",
@@ -111,8 +114,8 @@ def _inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "which_face",
-            options=["largest", "most central", "left to right"],
-            default="largest",
+            options=list(PICKS),
+            default=PICKS[0],
             tooltip="Which face to follow if there are several. It is chosen once and then followed through the clip.",
         ),
         io.Int.Input(
@@ -128,7 +131,8 @@ def _inputs() -> list[io.Input]:
             min=0.0,
             max=5.0,
             step=0.1,
-            tooltip="How much the crop's path is smoothed over time. 0 follows every detection and trembles; more is calmer "
+            tooltip="How much the crop's path is smoothed over time. 0 follows every detection and trembles; more "
+            "is calmer "
             "but lags behind fast movement.",
         ),
         io.Combo.Input(

@@ -8,14 +8,18 @@ import torch
 from comfy_api.latest import InputImpl, io, ui
 
 from ..dynode_core.blending import BlendSettings
+from ..dynode_core.blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
 from ..dynode_core.export import export_video
-from ..dynode_core.rendering import FaceFrames, PictureFaces
+from ..dynode_core.faces.masks import REGIONS
+from ..dynode_core.rendering import PictureFaces
 from ..dynode_core.types import AlignedClip
 from . import sockets
-from .clips import save_audio, temp_file
+from .clips import temp_file
 from .devices import outside_inference_mode
 from .pictures import frames_wanted, picture_frames_input
 from .progress import NodeProgress
+
+DEFAULTS = BlendSettings()
 
 
 class BlendBack(io.ComfyNode):
@@ -27,7 +31,8 @@ class BlendBack(io.ComfyNode):
             node_id="DynODE_BlendBack",
             display_name="Blend Back",
             category=sockets.CATEGORY,
-            description="Puts the faces back into the original frames behind a soft mask. Pixels outside the mask are exactly "
+            description="Puts the faces back into the original frames behind a soft mask. Pixels outside the mask "
+            "are exactly "
             "the original ones. Streams: the length of the clip costs no memory.",
             search_aliases=["paste face", "composite face", "face swap back", "stitch face", "uncrop", "dynode"],
             inputs=_inputs(),
@@ -44,25 +49,20 @@ class BlendBack(io.ComfyNode):
         cls,
         faces: Any,
         aligned: AlignedClip,
-        mode: str,
-        region: str,
-        dilate: float,
-        feather: float,
         keep_audio: bool,
         quality: int,
         picture_frames: str,
         mask: torch.Tensor | None = None,
-        audio: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> io.NodeOutput:
         clip = aligned.clip
-        source = PictureFaces(faces, clip.frame_times, clip.fps) if isinstance(faces, torch.Tensor) else faces
+        source = _of_pictures(faces, aligned) if isinstance(faces, torch.Tensor) else faces
         kept = frames_wanted(picture_frames, source.num_frames, clip.height, clip.width)
-        settings = BlendSettings(mode=mode, region=region, dilate=dilate, feather=feather)
         exported = export_video(
             temp_file(".mp4"),
             aligned,
             source,
-            settings,
+            BlendSettings(**settings),
             masks=mask,
             sound=clip if keep_audio else None,
             keep=kept,
@@ -70,9 +70,18 @@ class BlendBack(io.ComfyNode):
             progress=NodeProgress(),
         )
         shown = ui.SavedResult(exported.path.name, exported.path.parent.name, io.FolderType.temp)
-        return io.NodeOutput(
-            InputImpl.VideoFromFile(str(exported.path)), exported.kept, ui=ui.PreviewVideo([shown])
+        return io.NodeOutput(InputImpl.VideoFromFile(str(exported.path)), exported.kept, ui=ui.PreviewVideo([shown]))
+
+
+def _of_pictures(pictures: torch.Tensor, aligned: AlignedClip) -> PictureFaces:
+    clip = aligned.clip
+    if len(pictures) != clip.num_frames:
+        raise ValueError(
+            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no times, so "
+            "there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and mode of Solve "
+            "At Times to 'same', or connect the faces output."
         )
+    return PictureFaces(pictures, clip.frame_times, clip.fps)
 
 
 def _inputs() -> list[io.Input]:
@@ -83,10 +92,58 @@ def _inputs() -> list[io.Input]:
             tooltip="From StyleGAN2 Render. Pictures work too, if there is one for each frame of the clip.",
         ),
         sockets.Aligned.Input("aligned", tooltip="From FrameAlign: the original frames and where the faces belong."),
-        io.Combo.Input("mode", options=["feather"], tooltip="How face and frame are joined."),
-        io.Combo.Input("region", options=["face"], tooltip="What is replaced."),
-        io.Float.Input("dilate", default=0.0, min=-0.5, max=0.5, step=0.01, tooltip="Grow the mask."),
-        io.Float.Input("feather", default=0.1, min=0.0, max=0.5, step=0.01, tooltip="Soften its edge."),
+        io.Combo.Input(
+            "mode",
+            options=list(MODES),
+            default=MODES[0],
+            tooltip="residual adds what the edit changed to the original pixels: the finest detail of the clip stays, and no "
+            "edit means no change. replace shows the face that the generator made.",
+        ),
+        io.Combo.Input(
+            "region",
+            options=[*REGIONS, WHOLE_CROP],
+            default=DEFAULTS.region,
+            tooltip="What may change. It follows the landmarks; 'whole crop' is the square around the face.",
+        ),
+        io.Float.Input(
+            "dilate",
+            default=DEFAULTS.dilate,
+            min=-0.5,
+            max=0.5,
+            step=0.01,
+            tooltip="Grows the region, or shrinks it below 0. In shares of the side of the crop.",
+        ),
+        io.Float.Input(
+            "feather",
+            default=DEFAULTS.feather,
+            min=0.0,
+            max=0.5,
+            step=0.01,
+            tooltip="Width over which the edge of the region fades, in shares of the side of the crop.",
+        ),
+        io.Boolean.Input(
+            "colour_match",
+            default=DEFAULTS.colour_match,
+            tooltip="For mode replace: give the made face the light and colour of the clip.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "background",
+            options=list(BACKGROUNDS),
+            default=BACKGROUNDS[0],
+            tooltip="What surrounds the face at times between two frames: both frames moved along the motion between them "
+            "(flow), or the nearest frame.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "mask_smoothing",
+            default=DEFAULTS.mask_smoothing,
+            min=0.0,
+            max=20.0,
+            step=0.5,
+            tooltip="How much the outline of the region is calmed over time, in frames.",
+            advanced=True,
+        ),
         io.Boolean.Input(
             "keep_audio",
             default=True,
@@ -101,7 +158,9 @@ def _inputs() -> list[io.Input]:
             advanced=True,
         ),
         picture_frames_input("images"),
-        io.Mask.Input("mask", optional=True, tooltip="Where faces may go: white lets them in, black keeps the original."),
+        io.Mask.Input(
+            "mask", optional=True, tooltip="Where faces may go: white lets them in, black keeps the original."
+        ),
         io.Audio.Input("audio", optional=True, tooltip="Sound to use instead of the clip's."),
     ]
 

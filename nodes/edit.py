@@ -42,13 +42,16 @@ class EditFirstLatent(io.ComfyNode):
             node_id="DynODE_EditFirstLatent",
             display_name="Edit First Latent",
             category=sockets.CATEGORY,
-            description="Edits the first frame only: along a direction (smile, yaw, ...), or towards a picture of the edited "
+            description="Edits the first frame only: along a direction (smile, yaw, ...), or towards a picture of "
+            "the edited "
             "first face. Solve At Times then carries the edit through the clip. Several of these nodes can be chained.",
             search_aliases=["smile", "age", "latent direction", "gan edit", "interfacegan", "edit face", "dynode"],
             inputs=_inputs(),
             outputs=[
                 sockets.Latent.Output(
-                    id="latent", display_name="latent", tooltip="For Solve At Times, or for another edit after this one."
+                    id="latent",
+                    display_name="latent",
+                    tooltip="For Solve At Times, or for another edit after this one.",
                 ),
                 io.Image.Output(id="preview", display_name="preview", tooltip="The first face before and after."),
             ],
@@ -99,12 +102,15 @@ class EditFirstLatent(io.ComfyNode):
         check_family("The latent", edited.family, generator.family)
         if (edited_first_frame is None) != (aligned is None):
             raise ValueError(
-                "edited_first_frame and aligned are needed together: the picture says what the first face should look like, "
+                "edited_first_frame and aligned are needed together: the picture says what the first face should "
+                "look like, "
                 "aligned says what it looked like before. Connect both or neither."
             )
         model = generator.ready()
         if edited_first_frame is not None:
-            edited = edit_from_image(edited, edited_first_frame, aligned, model, picture_strength, progress=NodeProgress())
+            edited = edit_from_image(
+                edited, edited_first_frame, aligned, model, picture_strength, progress=NodeProgress()
+            )
         if direction != NO_DIRECTION:
             edited = apply_direction(edited, _load(direction, generator), strength, layers=layers)
         picture = before_and_after(edited, model)
@@ -173,7 +179,9 @@ def _inputs() -> list[io.Input]:
             tooltip="The first face as it should look: the first picture of FrameAlign's crops after any image nodes.",
         ),
         sockets.Aligned.Input(
-            "aligned", optional=True, tooltip="FrameAlign's clip: needed with edited_first_frame to know what was changed."
+            "aligned",
+            optional=True,
+            tooltip="FrameAlign's clip: needed with edited_first_frame to know what was changed.",
         ),
     ]
 

@@ -29,12 +29,15 @@ class Invert(io.ComfyNode):
             node_id="DynODE_Invert",
             display_name="StyleGAN2 Invert",
             category=sockets.CATEGORY,
-            description="Finds the codes with which the generator makes this face, for keyframes of the clip. The slow step: it "
+            description="Finds the codes with which the generator makes this face, for keyframes of the clip. The "
+            "slow step: it "
             "shows the reconstruction while it works, and finished inversions are kept.",
             search_aliases=["gan inversion", "projector", "e4e", "psp", "encode face", "w plus", "dynode"],
             inputs=_inputs(),
             outputs=[
-                sockets.Codes.Output(id="codes", display_name="codes", tooltip="For Fit Trajectory ODE or Edit First Latent."),
+                sockets.Codes.Output(
+                    id="codes", display_name="codes", tooltip="For Fit Trajectory ODE or Edit First Latent."
+                ),
                 io.Image.Output(
                     id="reconstruction",
                     display_name="reconstruction",

@@ -11,7 +11,7 @@ GENERATORS = "stylegan2"
 LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
 _SUFFIXES = {
-    GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt", ".xml"},
+    GENERATORS: {".safetensors", ".xml"},
     LANDMARKERS: {".task"},
     DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
 }

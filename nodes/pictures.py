@@ -40,8 +40,9 @@ def check_pictures_fit(count: int, height: int, width: int) -> None:
     free = comfy.model_management.get_free_memory(torch.device("cpu"))
     if need > free / 2:
         raise ValueError(
-            f"{count} frames of {width} x {height} as an IMAGE need {need / 2**30:.1f} GB, and only {free / 2**30:.1f} GB "
-            f"of memory are free. Set picture_frames to '{FIRST}' and use the other outputs, or trim the clip."
+            f"{count} frames of {width} x {height} as an IMAGE need {need / 2**30:.1f} GB, and only "
+            f"{free / 2**30:.1f} GB of memory are free. Set picture_frames to '{FIRST}' and use the other outputs, or "
+            "trim the clip."
         )
 
 

@@ -39,10 +39,16 @@ _STRENGTH = io.Float.Input(
     tooltip="0 passes through every keyframe; more is smoother. In units of the mean gap between keyframes, cubed.",
 )
 _FACTOR = io.Int.Input(
-    "factor", default=4, min=2, max=32, tooltip="As many frames in between that there are this many times as many steps."
+    "factor",
+    default=4,
+    min=2,
+    max=32,
+    tooltip="As many frames in between that there are this many times as many steps.",
 )
 _COUNT = io.Int.Input("count", default=120, min=1, max=100_000, tooltip="Frames, evenly spread over the clip.")
-_RATE = io.Float.Input("fps", default=60.0, min=1.0, max=1000.0, step=0.01, tooltip="Frames per second of the clip's own time.")
+_RATE = io.Float.Input(
+    "fps", default=60.0, min=1.0, max=1000.0, step=0.01, tooltip="Frames per second of the clip's own time."
+)
 
 
 class FitTrajectory(io.ComfyNode):
@@ -54,7 +60,8 @@ class FitTrajectory(io.ComfyNode):
             node_id="DynODE_FitTrajectory",
             display_name="Fit Trajectory ODE (GPU DOPRI5)",
             category=sockets.CATEGORY,
-            description="Fits a differential equation whose solution passes through the codes of the keyframes. From then on "
+            description="Fits a differential equation whose solution passes through the codes of the keyframes. "
+            "From then on "
             "the whole clip follows from its first code.",
             search_aliases=["neural ode", "dopri5", "latent trajectory", "dynode", "ode fit", "continuous time"],
             inputs=_fit_inputs(),
@@ -67,7 +74,9 @@ class FitTrajectory(io.ComfyNode):
                     display_name="plot",
                     tooltip="The strongest axes of the codes against time: keyframes as points, the solution as lines.",
                 ),
-                io.String.Output(id="report", display_name="report", tooltip="What was checked after the fit, as text."),
+                io.String.Output(
+                    id="report", display_name="report", tooltip="What was checked after the fit, as text."
+                ),
             ],
         )
 
@@ -125,7 +134,8 @@ def _fit_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="0 carries an edit through the clip unchanged. Towards 1 the motion depends on the state, so that an edit "
+            tooltip="0 carries an edit through the clip unchanged. Towards 1 the motion depends on the state, so "
+            "that an edit "
             "also changes how the face moves, and drifts.",
         ),
         io.Combo.Input(
@@ -176,9 +186,10 @@ class SolveAtTimes(io.ComfyNode):
             node_id="DynODE_SolveAtTimes",
             display_name="Solve At Times",
             category=sockets.CATEGORY,
-            description="Solves the trajectory from the first code, edited or not, and takes its codes at the wanted times: the "
+            description="Solves the trajectory from the first code, edited or not, and takes its codes at the "
+            "wanted times: the "
             "clip's own frames, in-between frames, another frame rate, or a list.",
-            search_aliases=["ode solve", "slow motion", "interpolate frames", "retime", "frame rate", "odeint", "dynode"],
+            search_aliases=["ode solve", "slow motion", "interpolate frames", "retime", "frame rate", "dynode"],
             inputs=_solve_inputs(),
             outputs=[
                 sockets.Sample.Output(id="sample", display_name="sample", tooltip="For StyleGAN2 Render."),
@@ -244,7 +255,8 @@ def times_spec(mode: Mapping[str, Any], times: str) -> str:
 def sample_report(sample: TrajectorySample) -> str:
     """The facts of a solution, one per line."""
     lines = [
-        f"{len(sample.times)} frames from {sample.times[0]:.3f} s to {sample.times[-1]:.3f} s, played at {float(sample.fps):.3f} fps",
+        f"{len(sample.times)} frames from {sample.times[0]:.3f} s to {sample.times[-1]:.3f} s, played at "
+        f"{float(sample.fps):.3f} fps",
         f"solver: {sample.status}, {sample.nfe} evaluations in sequence",
         f"edits: {', '.join(sample.edits) or 'none'}",
     ]
@@ -266,7 +278,8 @@ def _solve_inputs() -> list[io.Input]:
                 io.DynamicCombo.Option("fps", [_RATE]),
                 io.DynamicCombo.Option("list", []),
             ],
-            tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame rate, or a "
+            tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame "
+            "rate, or a "
             "list of seconds.",
         ),
         io.String.Input(
@@ -284,7 +297,8 @@ def _solve_inputs() -> list[io.Input]:
             "method",
             options=list(METHODS),
             default=METHODS[0],
-            tooltip="The solver. dopri5 is adaptive and right for almost everything; parallel treats all times at once; the "
+            tooltip="The solver. dopri5 is adaptive and right for almost everything; parallel treats all times at "
+            "once; the "
             "others come from torchdiffeq, for comparison.",
             advanced=True,
         ),
