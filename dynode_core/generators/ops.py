@@ -154,7 +154,8 @@ class _FusedLayer(torch.autograd.Function):
             grad_x = F.conv_transpose2d(grad, modulated, padding=1)
         else:
             kernel = _depthwise(fir, len(bias), grad.dtype).flip(2, 3)
-            grad_x = F.conv2d(F.conv2d(grad, kernel, padding=2, groups=len(bias)), modulated, stride=2)
+            grad = F.conv2d(grad, kernel, padding=2, groups=len(bias))
+            grad_x = F.conv2d(grad, modulated.transpose(0, 1), stride=2)
         grad_style = _sum_of_products(x, grad_x) / style
         return grad_x, None, grad_style, through / demodulation, None, None, None, None, None
 

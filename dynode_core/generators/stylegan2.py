@@ -164,7 +164,8 @@ class StyleGAN2(nn.Module):
         if size is not None and (size < 1 or self.resolution % size):
             raise ValueError(f"size should divide the generator's resolution {self.resolution}, but is {size}.")
         noises = [
-            [layer.noise(len(w_plus), noise_mode, generator) for layer in block.layers] for block in self.synthesis.blocks
+            [layer.noise(len(w_plus), noise_mode, generator) for layer in block.layers]
+            for block in self.synthesis.blocks
         ]
         image = self._run(w_plus.float(), noises)
         return image if size is None or size == self.resolution else F.avg_pool2d(image, self.resolution // size)
@@ -217,7 +218,9 @@ class StyleGAN2(nn.Module):
 
     def _runs_in_strips(self, block: Block, x: Tensor, w: Tensor) -> bool:
         is_plain = self.implementation == "fast" and not block.is_first and not block.is_residual
-        return is_plain and x.device.type == "cpu" and not torch.is_grad_enabled() and ops.strip_rows(block.conv1.bias, block.resolution) < block.resolution
+        needs_grad = torch.is_grad_enabled() and (w.requires_grad or block.conv1.weight.requires_grad)
+        rows = ops.strip_rows(block.conv1.bias, block.resolution)
+        return is_plain and x.device.type == "cpu" and not needs_grad and rows < block.resolution
 
     def _block_in_strips(
         self, block: Block, x: Tensor, image: Tensor | None, w: Tensor, noise: list[Tensor | None]
@@ -231,7 +234,11 @@ class StyleGAN2(nn.Module):
         rows = ops.strip_rows(block.conv1.bias, res)
         is_last = res == self.resolution
         channels = len(block.conv1.bias)
-        features = None if is_last else x.new_empty((len(x), channels, res, res), memory_format=torch.channels_last)
+        features = (
+            None
+            if is_last
+            else torch.empty((len(x), channels, res, res), dtype=x.dtype, memory_format=torch.channels_last)
+        )
         rgb = x.new_empty(len(x), self.config.img_channels, res, res) if block.has_rgb else None
         for top in range(0, res, rows):
             bottom = min(top + rows, res)

@@ -40,7 +40,9 @@ class StyleGAN2Config:
     def __post_init__(self) -> None:
         is_power = self.resolution >= 8 and self.resolution & (self.resolution - 1) == 0
         if not is_power or self.resolution > 2048:
-            raise ValueError(f"A StyleGAN2 has a power-of-two resolution from 8 to 2048, but this one has {self.resolution}.")
+            raise ValueError(
+                f"A StyleGAN2 has a power-of-two resolution from 8 to 2048, but this one has {self.resolution}."
+            )
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture should be one of {', '.join(ARCHITECTURES)}, but is {self.architecture!r}.")
         if self.conv_clamp is not None and not self.conv_clamp > 0:

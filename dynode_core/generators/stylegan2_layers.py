@@ -61,7 +61,9 @@ class StyledLayer(nn.Module):
 
     noise_const: Tensor
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, res: int, *, up: int, clamp: float | None, noise: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, res: int, *, up: int, clamp: float | None, noise: bool
+    ) -> None:
         super().__init__()
         self.affine = FullyConnected(w_dim, inputs)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
@@ -84,7 +86,7 @@ class StyledLayer(nn.Module):
         return drawn * self.noise_strength
 
     def squared_weight(self) -> Tensor:
-        """`(O, I)` sums of squares over the kernel: all that demodulation needs of the weights; kept while they are frozen."""
+        """`(O, I)` sums of squares over the kernel, which demodulation needs; kept while the weights are frozen."""
         if self.weight.requires_grad:
             return self.weight.square().sum(dim=(2, 3))
         key = (self.weight._version, self.weight.data_ptr(), self.weight.device)
