@@ -34,6 +34,9 @@ def _load_pack() -> None:
 
 _load_pack()
 sys.path.append(str(REPOSITORY / "scripts"))  # the server tests drive ComfyUI with what demo.sh uses
+sys.path.append(str(REPOSITORY / "tests"))
+
+from server_fixtures import client, server, talking_face  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

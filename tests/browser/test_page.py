@@ -1,0 +1,162 @@
+"""The workflows in ComfyUI's own page: dropped on the canvas, run, looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_fixtures import QUICK
+
+pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.weights, pytest.mark.slow]
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+WORKFLOWS = ["edit_face_video", "slow_motion", "edit_first_frame_image"]
+RUN_DEADLINE_MS = 600_000
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "99.0.0",
+    "Comfy.Locale": "en",
+    "Comfy.Release.Status": "skipped",
+    "Comfy.UseNewMenu": "Top",
+}
+"""A returning user: no tutorial, no news."""
+BROWSER_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+]
+
+LOADED = """() => window.app?.graph && window.app.extensionManager && document.querySelector('#graph-canvas')
+    && 'LoadVideo' in window.LiteGraph.registered_node_types"""
+NEXT_PICTURE = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+DROP = """([text, name]) => {
+    const data = new DataTransfer();
+    data.items.add(new File([text], name, { type: 'application/json' }));
+    const canvas = document.querySelector('#graph-canvas');
+    const box = canvas.getBoundingClientRect();
+    for (const kind of ['dragenter', 'dragover', 'drop']) {
+        canvas.dispatchEvent(new DragEvent(kind, {
+            dataTransfer: data, bubbles: true, cancelable: true,
+            clientX: box.x + box.width / 2, clientY: box.y + box.height / 2,
+        }));
+    }
+}"""
+NODES = """() => window.app.graph._nodes.map(node => ({
+    type: node.type,
+    title: node.title,
+    known: node.type in window.LiteGraph.registered_node_types,
+    red: Boolean(node.has_errors),
+}))"""
+SET_WIDGETS = """values => {
+    for (const node of window.app.graph._nodes) {
+        for (const widget of node.widgets || []) {
+            if (values[node.type] && widget.name in values[node.type]) {
+                widget.value = values[node.type][widget.name];
+            }
+        }
+    }
+}"""
+RUN = """async deadline => {
+    const api = window.app.api, seen = { previews: 0, executed: [] };
+    const end = new Promise(resolve => {
+        for (const kind of ['execution_success', 'execution_error', 'execution_interrupted']) {
+            api.addEventListener(kind, event => resolve({ end: kind, message: event.detail.exception_message }));
+        }
+        for (const kind of ['b_preview', 'b_preview_with_metadata']) {
+            api.addEventListener(kind, () => { seen.previews += 1; });
+        }
+        api.addEventListener('executed', event => seen.executed.push(Object.keys(event.detail.output || {})));
+        setTimeout(() => resolve({ end: 'timeout' }), deadline);
+    });
+    await window.app.queuePrompt(0, 1);
+    const errors = window.app.lastNodeErrors;
+    if (errors && Object.keys(errors).length) return { ...seen, end: 'refused', message: JSON.stringify(errors) };
+    return { ...(await end), ...seen };
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium from the system's packages."""
+    from playwright.sync_api import sync_playwright
+
+    import system_packages
+
+    path = system_packages.find_chromium()
+    if path is None:
+        pytest.skip("needs Chromium: apt-get install chromium (CHROMIUM_PATH names another)")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, headless=True, args=BROWSER_OPTIONS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Any) -> Iterator[Any]:
+    """ComfyUI's page, loaded, with nothing fetched from elsewhere; `page.failures` collects its script errors."""
+    context = browser.new_context(viewport={"width": 1920, "height": 1080})
+    opened = context.new_page()
+    opened.failures = []
+    opened.on("pageerror", lambda error: opened.failures.append(str(error)))
+    opened.route(lambda url: not url.startswith(server.address), lambda route: route.abort())
+    opened.request.post(f"{server.address}/api/settings", data=SETTINGS)
+    opened.goto(server.address, wait_until="domcontentloaded")
+    opened.wait_for_function(LOADED)
+    yield opened
+    context.close()
+
+
+def drop(page: Any, name: str) -> dict[str, Any]:
+    """Drop a workflow file on the canvas and wait until its nodes are there; returns the file's content."""
+    text = (REPOSITORY / "workflows" / f"{name}.json").read_text(encoding="utf-8")
+    workflow: dict[str, Any] = json.loads(text)
+    page.evaluate(DROP, [text, f"{name}.json"])
+    kinds = sorted(node["type"] for node in workflow["nodes"])
+    page.wait_for_function(
+        "kinds => JSON.stringify(window.app.graph._nodes.map(node => node.type).sort()) === JSON.stringify(kinds)",
+        arg=kinds,
+    )
+    return workflow
+
+
+def photograph(page: Any, name: str) -> None:
+    """Leave a picture of the page in output/."""
+    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.evaluate(NEXT_PICTURE)
+    folder = REPOSITORY / "output"
+    folder.mkdir(exist_ok=True)
+    page.screenshot(path=str(folder / f"page_{name}.png"))
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflow_dropped_on_the_canvas_runs_without_a_red_node(page: Any, name: str) -> None:
+    drop(page, name)
+    nodes = page.evaluate(NODES)
+    assert [node["type"] for node in nodes if not node["known"]] == []
+    page.evaluate(SET_WIDGETS, QUICK)
+    run = page.evaluate(RUN, RUN_DEADLINE_MS)
+    photograph(page, name)
+    assert run["end"] == "execution_success", run.get("message")
+    assert [node["title"] for node in page.evaluate(NODES) if node["red"]] == []
+    assert run["executed"], "no node showed anything"
+    assert page.failures == []
+
+
+def test_page_queues_what_the_converter_of_the_project_makes(page: Any, client: Any) -> None:
+    """demo.sh converts workflows without a browser; the page is the judge of that."""
+    for name in WORKFLOWS:
+        drop(page, name)
+        queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        converted = client.load_prompt(REPOSITORY / "workflows" / f"{name}.json")
+        assert _essence(converted) == _essence(queued), name
+
+
+def _essence(prompt: dict[str, Any]) -> dict[str, Any]:
+    return {node_id: (node["class_type"], node["inputs"]) for node_id, node in prompt.items()}
