@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .ode.files import load_trajectory, save_trajectory
-from .types import AlignedClip, EditedLatent, FaceTrack, InvertedClip, LatentTrajectory, TrajectorySample
+from .types import AlignedClip, EditDirection, EditedLatent, FaceTrack, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip
 
 VERSION = 1
@@ -60,13 +60,14 @@ def save_artifact(value: Artifact, path: Path | str) -> None:
         return
     arrays, facts = kind.pack(value)
     header = json.dumps({"kind": kind.name, "version": VERSION, **facts}, sort_keys=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        tensors = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
-        save_file(tensors, str(part), metadata={_METADATA_KEY: header})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    _write(arrays, {_METADATA_KEY: header}, path)
+
+
+def save_direction(direction: EditDirection, path: Path | str) -> None:
+    """Write a direction as the one tensor of a safetensors file, which `editing.load_direction` reads."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write({"direction": direction.direction}, {"name": direction.name, "family": direction.family}, path)
 
 
 def load_artifact(path: Path | str, expected: type | tuple[type, ...] = ()) -> Any:
@@ -101,6 +102,16 @@ def load_artifact(path: Path | str, expected: type | tuple[type, ...] = ()) -> A
         return kind.unpack(arrays, header)
     except KeyError as missing:
         raise ValueError(f"{path} is damaged: {missing} is missing. Make it again with `{kind.made_by}`.") from missing
+
+
+def _write(arrays: _Arrays, metadata: dict[str, str], path: Path) -> None:
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        tensors = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
+        save_file(tensors, str(part), metadata=metadata)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[_Arrays, _Facts]:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from . import __version__, ode
 from . import cli_commands as commands
 from . import cli_steps as steps
+from .blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
+from .faces.masks import REGIONS
+from .faces.tracking import PICKS
 
 EXIT_INPUT = 2
 EXIT_CANCELLED = 130

@@ -15,9 +15,13 @@ from PIL import Image
 
 from . import __version__, ode
 from . import cli_steps as steps
-from .artifacts import load_artifact, plain_facts, save_artifact
+from .artifacts import load_artifact, plain_facts, save_artifact, save_direction
+from .checkpoints.load import MOBILE_FAMILY, write_generator
+from .checkpoints.mobile_stylegan_ir import read_random_face
 from .cli_steps import Workplace
+from .editing import load_direction
 from .export import ExportedVideo
+from .model_files import GENERATOR, find_model
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 
 
@@ -147,6 +151,22 @@ def blend(options: argparse.Namespace) -> None:
     sample = load_artifact(options.sample, TrajectorySample)
     steps.blend(options, Workplace(options), aligned, sample, Path(options.out))
     print(options.out)
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Foreign generator or direction file to safetensors."""
+    place, out = Workplace(options), Path(options.out)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out should end in .safetensors, but is {options.out!r}.")
+    source = Path(options.file) if options.file else find_model(GENERATOR, place.folders)
+    if source.suffix == ".xml":
+        state = read_random_face(source.parent)
+        write_generator(state, out, family=MOBILE_FAMILY, architecture="mobile_stylegan", source=source)
+    else:
+        if not source.is_file():
+            raise FileNotFoundError(f"There is no file {source}.")
+        save_direction(load_direction(source), out)
+    print(out)
 
 
 def _save(value: Any, options: argparse.Namespace) -> None:

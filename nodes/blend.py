@@ -77,8 +77,10 @@ def _of_pictures(pictures: torch.Tensor, aligned: AlignedClip) -> PictureFaces:
     clip = aligned.clip
     if len(pictures) != clip.num_frames:
         raise ValueError(
-            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no times, so "
-            "there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and mode of Solve "
+            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no "
+            f"times, so "
+            "there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and mode of "
+            "Solve "
             "At Times to 'same', or connect the faces output."
         )
     return PictureFaces(pictures, clip.frame_times, clip.fps)
@@ -96,7 +98,8 @@ def _inputs() -> list[io.Input]:
             "mode",
             options=list(MODES),
             default=MODES[0],
-            tooltip="residual adds what the edit changed to the original pixels: the finest detail of the clip stays, and no "
+            tooltip="residual adds what the edit changed to the original pixels: the finest detail of the clip "
+            "stays, and no "
             "edit means no change. replace shows the face that the generator made.",
         ),
         io.Combo.Input(
@@ -131,7 +134,8 @@ def _inputs() -> list[io.Input]:
             "background",
             options=list(BACKGROUNDS),
             default=BACKGROUNDS[0],
-            tooltip="What surrounds the face at times between two frames: both frames moved along the motion between them "
+            tooltip="What surrounds the face at times between two frames: both frames moved along the motion "
+            "between them "
             "(flow), or the nearest frame.",
             advanced=True,
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import comfy.model_management
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
+from ..dynode_core.checks import check_increasing
 from ..dynode_core.layout import bytes_to_pictures
 from ..dynode_core.ode import (
     METHODS,
@@ -48,6 +48,12 @@ _FACTOR = io.Int.Input(
 _COUNT = io.Int.Input("count", default=120, min=1, max=100_000, tooltip="Frames, evenly spread over the clip.")
 _RATE = io.Float.Input(
     "fps", default=60.0, min=1.0, max=1000.0, step=0.01, tooltip="Frames per second of the clip's own time."
+)
+
+_TIMES = io.String.Input(
+    "times",
+    default="0, 0.5, 1",
+    tooltip="Seconds of the clip, increasing, with commas between them, such as 0, 0.1, 0.25",
 )
 
 
@@ -198,19 +204,14 @@ class SolveAtTimes(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, times: str | None = None) -> bool | str:
-        try:
-            choice = parse_times(times or "0")
-            if not isinstance(choice, ListTimes):
-                return f"times should be seconds with commas between them, such as '0, 0.1, 0.25', but is {times!r}."
-            choice.times(np.zeros(1), Fraction(1))
-        except ValueError as reason:
-            return str(reason)
-        return True
+    def check_lazy_status(cls, mode: Mapping[str, tuple[Any, str]], **inputs: Any) -> list[str]:
+        """Refuse times that make no sense before the trajectory, and with it the inversion, is computed.
 
-    @classmethod
-    def check_lazy_status(cls, **inputs: Any) -> list[str]:
-        """Ask for the edit first: it refuses what cannot fit before the trajectory, a long work, is computed."""
+        The edit is asked for first, so that Edit First Latent can refuse what does not fit as early.
+        """
+        choice = parse_times(times_spec({name: value for name, (value, _) in mode.items()}))
+        if isinstance(choice, ListTimes):
+            check_increasing("The list of times", np.array(choice.seconds))
         waiting = [name for name in ("latent", "trajectory") if name in inputs and inputs[name] is None]
         return waiting[:1]
 
@@ -221,7 +222,6 @@ class SolveAtTimes(io.ComfyNode):
         cls,
         trajectory: LatentTrajectory,
         mode: Mapping[str, Any],
-        times: str,
         playback: str,
         method: str,
         rtol: float,
@@ -231,7 +231,7 @@ class SolveAtTimes(io.ComfyNode):
     ) -> io.NodeOutput:
         progress = NodeProgress()
         progress(0, 1)
-        wanted, fps = output_times(trajectory, times_spec(mode, times), playback=playback)
+        wanted, fps = output_times(trajectory, times_spec(mode), playback=playback)
         inside, notes = clamp_times(trajectory, wanted)
         sample = solve_at_times(
             trajectory, inside, latent=latent, method=method, rtol=rtol, atol=atol, faithful=faithful, fps=fps
@@ -240,8 +240,8 @@ class SolveAtTimes(io.ComfyNode):
         return io.NodeOutput(sample, "\n".join([*notes, sample_report(sample)]))
 
 
-def times_spec(mode: Mapping[str, Any], times: str) -> str:
-    """What `ode.output_times` reads, from the values of the inputs mode and times."""
+def times_spec(mode: Mapping[str, Any]) -> str:
+    """What `ode.output_times` reads, from the value of the input mode."""
     chosen = mode["mode"]
     if chosen == "factor":
         return f"x{mode['factor']}"
@@ -249,7 +249,7 @@ def times_spec(mode: Mapping[str, Any], times: str) -> str:
         return f"{mode['count']} frames"
     if chosen == "fps":
         return f"{mode['fps']:g} fps"
-    return times if chosen == "list" else "same"
+    return mode["times"] if chosen == "list" else "same"
 
 
 def sample_report(sample: TrajectorySample) -> str:
@@ -276,16 +276,11 @@ def _solve_inputs() -> list[io.Input]:
                 io.DynamicCombo.Option("factor", [_FACTOR]),
                 io.DynamicCombo.Option("count", [_COUNT]),
                 io.DynamicCombo.Option("fps", [_RATE]),
-                io.DynamicCombo.Option("list", []),
+                io.DynamicCombo.Option("list", [_TIMES]),
             ],
             tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame "
             "rate, or a "
             "list of seconds.",
-        ),
-        io.String.Input(
-            "times",
-            default="0, 0.5, 1",
-            tooltip="Only for mode 'list': seconds of the clip, increasing, with commas between them.",
         ),
         io.Combo.Input(
             "playback",
