@@ -1,0 +1,39 @@
+"""Where in the crop the reconstruction matters: face over background, eyes and mouth over the rest (ours)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..faces.warp import quad_to_crop_matrices
+from ..types import AlignedClip
+from .mesh_regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
+
+BACKGROUND_WEIGHT = 0.4
+FEATURE_WEIGHT = 3.0
+_BLUR_SHARE = 0.015
+
+
+def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
+    """`(1, 1, S, S)` float32 weights with mean 1 for the crop of frame `index` at `size` pixels.
+
+    Without a face mesh (68 points, or a frame without detection) all places weigh the same.
+    """
+    landmarks = aligned.track.landmarks[index]
+    if len(landmarks) < 468 or not aligned.track.detected[index]:
+        return torch.ones(1, 1, size, size)
+    import cv2
+
+    matrix = quad_to_crop_matrices(aligned.quads[index : index + 1], size)[0]
+    points = np.concatenate([landmarks, np.ones((len(landmarks), 1))], axis=1) @ matrix.T
+    points = points[:, :2] / points[:, 2:]
+    weights = np.full((size, size), BACKGROUND_WEIGHT, np.float32)
+    face = cv2.convexHull(points[list(FACE_OVAL)].astype(np.int32))
+    cv2.fillConvexPoly(weights, face, 1.0)
+    for feature in (LEFT_EYE, RIGHT_EYE, LIPS):
+        outline = points[list(feature)]
+        grown = outline.mean(axis=0) + 1.35 * (outline - outline.mean(axis=0)) * (1.0, 1.3)
+        cv2.fillConvexPoly(weights, cv2.convexHull(grown.astype(np.int32)), FEATURE_WEIGHT)
+    weights = cv2.GaussianBlur(weights, (0, 0), _BLUR_SHARE * size)
+    return torch.from_numpy(weights / weights.mean())[None, None]

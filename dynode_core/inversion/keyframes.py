@@ -1,0 +1,81 @@
+"""Which frames to invert: where the face moves, the others are the trajectory's work (ours)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..faces.quads import quad_sides_px
+from ..types import AlignedClip
+from .mesh_regions import UPPER_LOWER_LID, UPPER_LOWER_LIP
+
+MOTION_PER_KEYFRAME = 0.035
+"""Path length between keyframes, in sides of the quad (see `motion`)."""
+MAX_GAP_S = 0.4
+_MIN_GAP_S = 0.055
+_EXPRESSION_WEIGHT = 1.5
+
+
+def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 0) -> np.ndarray:
+    """`(K,)` int64 increasing frame indices, the first and the last frame among them.
+
+    Args:
+        every: a keyframe each so many frames; 0 chooses by motion.
+        max_keyframes: upper bound on K; 0 means none. With too much motion the spacing grows evenly.
+    Raises:
+        ValueError: fewer than two frames, or bounds below zero.
+    """
+    num_frames = aligned.clip.num_frames
+    if num_frames < 2:
+        raise ValueError(f"A trajectory needs a clip of at least 2 frames, but this clip has {num_frames}.")
+    if every < 0 or max_keyframes < 0 or max_keyframes == 1:
+        raise ValueError(f"every = {every} and max_keyframes = {max_keyframes}: use 0 for automatic, else at least 1 and 2.")
+    if every:
+        chosen = np.arange(0, num_frames, every)
+    else:
+        chosen = _by_motion(motion(aligned), aligned.clip.frame_times)
+    chosen = np.unique(np.append(chosen, num_frames - 1))
+    if max_keyframes and len(chosen) > max_keyframes:
+        chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, max_keyframes).round().astype(int))]
+    return chosen.astype(np.int64)
+
+
+def motion(aligned: AlignedClip) -> np.ndarray:
+    """`(T,)` float64: how far the face moved inside its crop since the frame before, in sides of the quad.
+
+    The mean displacement of all landmarks, plus the change of the eyes' and the mouth's opening, which matter more
+    than their size suggests. Frames without a detection count as still.
+    """
+    landmarks = _crop_coordinates(aligned)
+    moved = np.linalg.norm(np.diff(landmarks, axis=0), axis=2).mean(axis=1)
+    if landmarks.shape[1] >= 468:
+        openings = np.stack(
+            [
+                np.mean([np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1) for a, b in pairs], axis=0)
+                for pairs in (UPPER_LOWER_LIP, UPPER_LOWER_LID)
+            ]
+        )
+        moved = moved + _EXPRESSION_WEIGHT * np.abs(np.diff(openings, axis=1)).sum(axis=0)
+    return np.concatenate([[0.0], moved])
+
+
+def _by_motion(moved: np.ndarray, times: np.ndarray) -> np.ndarray:
+    chosen = [0]
+    path = 0.0
+    for i in range(1, len(moved)):
+        path += moved[i]
+        gap = times[i] - times[chosen[-1]]
+        if (path >= MOTION_PER_KEYFRAME and gap >= _MIN_GAP_S) or gap >= MAX_GAP_S:
+            chosen.append(i)
+            path = 0.0
+    return np.array(chosen)
+
+
+def _crop_coordinates(aligned: AlignedClip) -> np.ndarray:
+    """Landmarks `(T, P, 2)` in units of the quad's side, relative to its centre and turned with it."""
+    quads = aligned.quads
+    sides = quad_sides_px(quads)
+    centre = quads.mean(axis=1)
+    right = (quads[:, 3] - quads[:, 0]) / sides[:, None]
+    down = (quads[:, 1] - quads[:, 0]) / sides[:, None]
+    offset = (aligned.track.landmarks - centre[:, None]) / sides[:, None, None]
+    return np.stack([(offset * right[:, None]).sum(2), (offset * down[:, None]).sum(2)], axis=2)

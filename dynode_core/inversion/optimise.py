@@ -1,0 +1,130 @@
+"""Find the W+ code of one picture by gradient descent, coarse to fine."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..generators.protocol import Generator
+from ..generators.proxy import local_proxies
+from .losses import LossWeights, ReconstructionLoss, code_penalty
+from .perceptual import PerceptualDistance
+
+_WARM_UP_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many Adam steps at one picture size."""
+
+    size: int
+    steps: int
+    learning_rate: float
+    exact: bool = False
+    """Through the whole generator instead of its local proxy: the only way to reach the rows of the last layers."""
+
+
+@dataclass(frozen=True)
+class OptimisedCode:
+    """The best code seen, its loss at the last stage, and how many steps it took."""
+
+    w_plus: Tensor
+    """`(1, L, D)` float32."""
+    loss: float
+    steps: int
+
+
+StepCallback = Callable[[Tensor], None]
+"""Receives the reconstruction `(1, 3, S, S)` after each step; may raise to cancel."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A picture to be reconstructed, and with what."""
+
+    generator: Generator
+    target: Tensor
+    """`(1, 3, S, S)` in [-1, 1], S at least the largest stage."""
+    emphasis: Tensor
+    """`(1, 1, S, S)` with mean 1."""
+    perceptual: PerceptualDistance | None
+    weights: LossWeights
+
+    def loss_at(self, size: int) -> ReconstructionLoss:
+        """The loss against the target at `size` pixels."""
+        target = F.adaptive_avg_pool2d(self.target, size)
+        emphasis = F.adaptive_avg_pool2d(self.emphasis, size)
+        return ReconstructionLoss(target, emphasis / emphasis.mean(), self.perceptual, self.weights)
+
+
+def optimise_code(
+    problem: Problem, candidates: Tensor, stages: Sequence[Stage], *, loss_target: float, on_step: StepCallback
+) -> OptimisedCode:
+    """Descend from the best of some starting codes.
+
+    Args:
+        candidates: `(M, L, D)` starting codes.
+        stages: in order; each starts from the best code of the one before.
+        loss_target: the last stage ends early once its loss (without penalties) is at most this.
+    """
+    sizes = sorted({stage.size for stage in stages if not stage.exact})
+    proxies = local_proxies(problem.generator, candidates[:1], sizes)
+    w_plus, steps, loss = candidates[:1], 0, math.inf
+    for stage in stages:
+        exact = functools.partial(problem.generator.synthesize, size=stage.size)
+        render = exact if stage.exact else proxies[stage.size]
+        loss_fn = problem.loss_at(stage.size)
+        if steps == 0 and len(candidates) > 1:
+            w_plus = _best_candidate(candidates, render, loss_fn)
+        target = loss_target if stage is stages[-1] else 0.0
+        w_plus, loss, taken = _descend(problem, w_plus, stage, render, loss_fn, target, on_step)
+        steps += taken
+    return OptimisedCode(w_plus, loss, steps)
+
+
+def _best_candidate(candidates: Tensor, render: Callable[[Tensor], Tensor], loss_fn: ReconstructionLoss) -> Tensor:
+    with torch.no_grad():
+        losses = [float(loss_fn(render(code[None]))) for code in candidates]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return candidates[best : best + 1]
+
+
+def _descend(
+    problem: Problem,
+    start: Tensor,
+    stage: Stage,
+    render: Callable[[Tensor], Tensor],
+    loss_fn: ReconstructionLoss,
+    loss_target: float,
+    on_step: StepCallback,
+) -> tuple[Tensor, float, int]:
+    w_plus = start.detach().clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([w_plus], lr=stage.learning_rate)
+    best, best_total, best_loss = start.detach(), math.inf, math.inf
+    for step in range(stage.steps + 1):
+        images = render(w_plus)
+        loss = loss_fn(images)[0]
+        total = loss + code_penalty(w_plus, problem.generator.w_avg, problem.weights)[0]
+        if total.item() < best_total:
+            best, best_total, best_loss = w_plus.detach().clone(), total.item(), loss.item()
+        on_step(images.detach())
+        if best_loss <= loss_target or step == stage.steps:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = stage.learning_rate * _schedule(step, stage.steps)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    return best, best_loss, step
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to 5 %."""
+    warm_up = min(1.0, (step + 1) / _WARM_UP_STEPS)
+    return warm_up * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
