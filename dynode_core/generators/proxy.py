@@ -8,10 +8,12 @@ itself, the same after moving rows 0-7 by 40 % towards another face, 2.2 to 2.5 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .protocol import Generator
@@ -28,27 +30,30 @@ class HasFeatureMaps(Protocol):
         ...
 
 
-def local_proxy(generator: Generator, w_plus: Tensor, size: int) -> Callable[[Tensor], Tensor]:
-    """A function like `generator.synthesize(codes, size=size)` that holds near `w_plus` and costs much less.
+def local_proxies(generator: Generator, w_plus: Tensor, sizes: Sequence[int]) -> dict[int, Callable[[Tensor], Tensor]]:
+    """Functions like `generator.synthesize(codes, size=size)` that hold near `w_plus` and cost much less.
 
     Args:
-        generator: if it does not show feature maps of this size, the result is the exact function.
-        w_plus: `(N, L, D)` codes (usually N = 1) around which the stand-in is fitted.
-        size: side of the images in pixels.
+        generator: if it does not show feature maps, the results are the exact functions.
+        w_plus: `(N, L, D)` codes (usually N = 1) around which the stand-ins are fitted, with one full rendering.
+        sizes: sides of the images in pixels.
     Returns:
-        `(M, L, D)` to `(M, 3, size, size)` in about [-1, 1], differentiable in the codes.
+        For each size a function from `(M, L, D)` to `(M, 3, size, size)` in about [-1, 1], differentiable in the codes.
     """
-    if not isinstance(generator, HasFeatureMaps) or size >= generator.resolution:
-        return lambda codes: generator.synthesize(codes, size=size)
+    if not isinstance(generator, HasFeatureMaps):
+        return {size: functools.partial(generator.synthesize, size=size) for size in sizes}
     with torch.no_grad():
-        maps = generator.feature_maps(w_plus, size=size).transpose(0, 1).flatten(1)
-        images = generator.synthesize(w_plus, size=size).transpose(0, 1).flatten(1)
-    weight, bias = _read_out(maps, images)
+        full = generator.synthesize(w_plus)
+        proxies = {}
+        for size in sizes:
+            maps = generator.feature_maps(w_plus, size=size).transpose(0, 1).flatten(1)
+            images = F.adaptive_avg_pool2d(full, size).transpose(0, 1).flatten(1)
+            proxies[size] = functools.partial(_read, generator, size, *_read_out(maps, images))
+    return proxies
 
-    def proxy(codes: Tensor) -> Tensor:
-        return torch.nn.functional.conv2d(generator.feature_maps(codes, size=size), weight, bias)
 
-    return proxy
+def _read(generator: HasFeatureMaps, size: int, weight: Tensor, bias: Tensor, w_plus: Tensor) -> Tensor:
+    return F.conv2d(generator.feature_maps(w_plus, size=size), weight, bias)
 
 
 def _read_out(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
