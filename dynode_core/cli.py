@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 from . import __version__, ode
 from . import cli_commands as commands
-from . import cli_steps as steps
 from .blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
 from .faces.masks import REGIONS
 from .faces.tracking import PICKS
+from .inversion import QUALITIES
 
 EXIT_INPUT = 2
 EXIT_CANCELLED = 130
@@ -90,18 +90,13 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
 
 def _invert_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inversion")
-    group.add_argument("--quality", choices=steps.QUALITIES, default="normal", help="how close the faces must come")
+    group.add_argument("--quality", choices=QUALITIES, default="normal", help="how close the faces must come")
     group.add_argument(
         "--keyframe-every", type=int, default=0, metavar="N", help="every N-th frame; 0 chooses by movement"
     )
-    group.add_argument("--max-keyframes", type=int, default=24, metavar="N", help="limit when chosen by movement")
-    group.add_argument("--loss-target", type=float, default=0.0, help="a keyframe is done below this; 0: by quality")
+    group.add_argument("--max-keyframes", type=int, default=0, metavar="N", help="at most so many; 0: no limit")
+    group.add_argument("--loss-target", type=float, default=0.0, help="a keyframe is done below this; 0: all steps")
     group.add_argument("--max-steps", type=int, default=0, metavar="N", help="limit per keyframe; 0: by quality")
-    _seed_option(parser)
-
-
-def _seed_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same result")
 
 
 def _fit_options(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +106,7 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
         "--state-dependence", type=float, default=0.0, help="0 carries an edit unchanged, 1 lets it drift"
     )
     group.add_argument("--cuts", choices=("auto", "none"), default="auto", help="find changes of shot, or not")
+    group.add_argument("--seed", type=int, default=0, help="of the random parts of the vector field")
     group.add_argument("--rank", type=int, default=64, help="axes of the space of the path, at most")
     group.add_argument("--plot", metavar="PNG", help="also draw the path")
 
@@ -234,7 +230,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
     (
         "fit",
         commands.fit,
-        (_positional("codes"), _out("trajectory to write"), _fit_options, _seed_option),
+        (_positional("codes"), _out("trajectory to write"), _fit_options),
         "fit the differential equation",
     ),
     (

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -18,6 +19,7 @@ from . import cli_steps as steps
 from .artifacts import load_artifact, plain_facts, save_artifact, save_direction
 from .checkpoints.load import MOBILE_FAMILY, write_generator
 from .checkpoints.mobile_stylegan_ir import read_random_face
+from .checks import check_increasing
 from .cli_steps import Workplace
 from .editing import load_direction
 from .export import ExportedVideo
@@ -31,7 +33,9 @@ def run(options: argparse.Namespace) -> None:
     targets = _targets(options.clips, options.out)
     for text in options.edit:
         steps.parse_edit(text)
-    ode.parse_times(options.times)
+    check_times(options.times)
+    if options.edit:
+        steps.check_edits(options, place)
     reports = []
     for clip, out in zip(options.clips, targets, strict=True):
         if len(targets) > 1:
@@ -41,6 +45,17 @@ def run(options: argparse.Namespace) -> None:
         print(out)
     if options.report:
         _write_json(Path(options.report), reports[0] if len(reports) == 1 else reports)
+
+
+def check_times(text: str) -> None:
+    """Refuse times that cannot be read or do not increase, before anything is computed.
+
+    Raises:
+        ValueError: says which.
+    """
+    choice = ode.parse_times(text)
+    if isinstance(choice, ode.ListTimes):
+        check_increasing("--times", np.array(choice.seconds))
 
 
 def _run_one(options: argparse.Namespace, place: Workplace, clip: str, out: Path) -> dict[str, Any]:

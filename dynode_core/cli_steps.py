@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +19,18 @@ from .blending import BlendSettings
 from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
 from .cli_progress import StepProgress
+from .editing.latent import direction_rows
 from .export import ExportedVideo, export_video
 from .faces.align import align_clip
 from .faces.landmarks import FaceLandmarker
 from .generators import Generator
+from .inversion import InversionSettings, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
-from .model_files import find_landmarker
+from .model_files import find_landmarker, find_perceptual
 from .rendering import RenderedFaces
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
 
-QUALITIES = ("draft", "normal", "fine")
 MODEL_FOLDERS = ("stylegan2", "mediapipe", "lpips", "latent_directions")
 """Subfolders of a ComfyUI models folder in which `--models` is searched as well."""
 
@@ -50,7 +52,9 @@ class Workplace:
     def generator(self) -> Generator:
         if self._generator is None:
             path = Path(self._named).expanduser() if self._named else None
-            self._generator = load_generator(path, folders=self.folders, cache_dir=self.cache_dir, device=self.device)
+            self._generator = load_generator(
+                path, folders=self.folders, cache_dir=self.cache_dir / "generators", device=self.device
+            )
         return self._generator
 
     @contextlib.contextmanager
@@ -91,7 +95,26 @@ def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedCl
     return aligned
 
 
-def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip: ...
+def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip:
+    """Find the codes of the keyframes; finished ones are found again in the cache."""
+    settings = InversionSettings(
+        quality=options.quality,
+        keyframe_every=options.keyframe_every,
+        max_keyframes=options.max_keyframes,
+        loss_target=options.loss_target,
+        max_steps=options.max_steps,
+    )
+    perceptual = load_perceptual(find_perceptual(place.folders), place.device)
+    generator = place.generator
+    with place.step("invert") as progress:
+        return invert_clip(
+            aligned,
+            generator,
+            settings,
+            perceptual=perceptual,
+            cache_dir=place.cache_dir / "keyframes",
+            progress=progress,
+        )
 
 
 def fit(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> LatentTrajectory:
@@ -185,9 +208,23 @@ def parse_edit(text: str) -> tuple[str, float, str]:
         strength = float(number)
     except ValueError:
         equals = ""
-    if not equals or not name:
+    if not equals or not name or not math.isfinite(strength):
         raise ValueError(f"--edit should be NAME=STRENGTH or NAME=STRENGTH@LAYERS, such as smile=3, but is {text!r}.")
     return name, strength, layers or "all"
+
+
+def check_edits(options: argparse.Namespace, place: Workplace) -> None:
+    """Refuse edits that the generator cannot take, before anything long is done.
+
+    Raises:
+        ValueError: a direction or layers do not fit.
+        FileNotFoundError: there is no such direction.
+    """
+    shape = torch.Size((place.generator.num_ws, place.generator.w_dim))
+    for name, _strength, layers in [parse_edit(text) for text in options.edit]:
+        direction = editing.load_direction(name, place.folders, family=place.generator.family)
+        editing.layer_mask(layers, shape[0])
+        direction_rows(direction, shape, place.generator.family)
 
 
 def edit(

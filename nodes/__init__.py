@@ -20,8 +20,12 @@ class DynODEExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         try:
             from . import align, blend, edit, invert, load, render, trajectory
+
+            modules = (load, align, invert, trajectory, edit, render, blend)
+            nodes: list[type[io.ComfyNode]] = [node for module in modules for node in module.NODES]
+            for node in nodes:
+                node.GET_SCHEMA()
         except Exception:
             _log.exception("ComfyUI-DynODE could not be loaded")  # ComfyUI itself logs no traceback here
             raise
-        modules = (load, align, invert, trajectory, edit, render, blend)
-        return [node for module in modules for node in module.NODES]
+        return nodes

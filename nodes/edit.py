@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..dynode_core.checks import check_family
 from ..dynode_core.editing import (
+    LAYER_PRESETS,
     apply_direction,
     edit_from_image,
     first_latent,
@@ -63,8 +64,9 @@ class EditFirstLatent(io.ComfyNode):
             return True
         try:
             layer_mask(layers, MOST_ROWS)
-        except ValueError as reason:
-            return str(reason)
+        except ValueError:
+            presets = ", ".join(repr(name) for name in LAYER_PRESETS)
+            return f"layers should be one of {presets}, or rows such as '0-7' or '2,4-6', but is {layers!r}."
         return True
 
     @classmethod

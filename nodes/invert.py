@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.generators import Generator
-from ..dynode_core.inversion import InversionSettings, invert_clip
+from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip, load_perceptual
 from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.model_files import find_perceptual
 from ..dynode_core.types import AlignedClip, InvertedClip
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
@@ -57,18 +58,24 @@ class Invert(io.ComfyNode):
         max_keyframes: int,
         loss_target: float,
         max_steps: int,
-        seed: int,
     ) -> io.NodeOutput:
-        settings = InversionSettings.preset(
-            quality,
+        settings = InversionSettings(
+            quality=quality,
             keyframe_every=keyframe_every,
             max_keyframes=max_keyframes,
-            loss_target=loss_target or None,
-            max_steps=max_steps or None,
-            seed=seed,
+            loss_target=loss_target,
+            max_steps=max_steps,
         )
+        perceptual_file = find_perceptual(model_folders.folders(model_folders.PERCEPTUAL))
         model = generator.ready()
-        inverted = invert_clip(aligned, model, settings, cache_dir=model_folders.cache_dir(), progress=NodeProgress())
+        inverted = invert_clip(
+            aligned,
+            model,
+            settings,
+            perceptual=load_perceptual(perceptual_file, model.device),
+            cache_dir=model_folders.cache_dir("keyframes"),
+            progress=NodeProgress(),
+        )
         picture = reconstruction_sheet(aligned, inverted, model)
         return io.NodeOutput(inverted, picture, ui=ui.PreviewImage(picture, cls=cls))
 
@@ -89,7 +96,7 @@ def _inputs() -> list[io.Input]:
         sockets.Generator.Input("generator", tooltip="From Load StyleGAN2."),
         io.Combo.Input(
             "quality",
-            options=["draft", "normal", "fine"],
+            options=list(QUALITIES),
             default="normal",
             tooltip="How close the faces must come, and how many steps that may take.",
         ),
@@ -102,10 +109,10 @@ def _inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "max_keyframes",
-            default=24,
-            min=2,
+            default=0,
+            min=0,
             max=512,
-            tooltip="At most this many keyframes when they are chosen by movement.",
+            tooltip="At most this many keyframes, to bound the time. 0 sets no limit.",
         ),
         io.Float.Input(
             "loss_target",
@@ -114,7 +121,7 @@ def _inputs() -> list[io.Input]:
             max=1.0,
             step=0.001,
             round=0.0001,
-            tooltip="A keyframe is finished when its loss is below this. 0 takes the value of the quality.",
+            tooltip="A keyframe is finished early once its loss is below this. 0 takes all steps of the quality.",
             advanced=True,
         ),
         io.Int.Input(
@@ -122,16 +129,7 @@ def _inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=5000,
-            tooltip="At most this many steps per keyframe. 0 takes the value of the quality.",
-            advanced=True,
-        ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**32 - 1,
-            control_after_generate=False,
-            tooltip="Same seed and same inputs give the same codes.",
+            tooltip="At most this many steps per keyframe. 0 takes those of the quality.",
             advanced=True,
         ),
     ]

@@ -58,7 +58,7 @@ class LoadGenerator(io.ComfyNode):
         generator = load_generator(
             path,
             folders=model_folders.folders(model_folders.GENERATORS),
-            cache_dir=model_folders.cache_dir(),
+            cache_dir=model_folders.cache_dir("generators"),
             device="cpu",
         )
         return io.NodeOutput(hold_generator(generator))

@@ -10,10 +10,12 @@ import folder_paths
 GENERATORS = "stylegan2"
 LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
+PERCEPTUAL = "lpips"
 _SUFFIXES = {
     GENERATORS: {".safetensors", ".xml"},
     LANDMARKERS: {".task"},
     DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
+    PERCEPTUAL: {".pth"},
 }
 
 
@@ -53,8 +55,6 @@ def full_path(name: str, file: str) -> Path:
     return Path(path)
 
 
-def cache_dir() -> Path:
-    """Where converted weights and finished inversions are kept between runs."""
-    if hasattr(folder_paths, "get_system_user_directory"):
-        return Path(folder_paths.get_system_user_directory("dynode"))
-    return Path(folder_paths.get_user_directory()) / "__dynode"
+def cache_dir(name: str) -> Path:
+    """Where `name` (converted generators, finished keyframes) is kept between runs: never served to the page."""
+    return Path(folder_paths.get_system_user_directory("dynode")) / name

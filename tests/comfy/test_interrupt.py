@@ -36,7 +36,7 @@ def long_prompt(client: Any, seed: int) -> dict[str, Any]:
     prompt = quick(client.load_prompt(WORKFLOW))
     for node in prompt.values():
         if node["class_type"] == "DynODE_Invert":
-            node["inputs"] |= {"seed": seed}
+            node["inputs"] |= {"loss_target": seed * 1e-9}
         elif node["class_type"] == "DynODE_SolveAtTimes":
             node["inputs"] |= {"mode": "factor", "mode.factor": 8}
     return prompt
