@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from dynode_pack.dynode_core.checkpoints.budget import MAX_OPERATIONS
 from dynode_pack.dynode_core.checkpoints.container import open_file
 from dynode_pack.dynode_core.checkpoints.errors import (

@@ -142,17 +142,17 @@ def test_codes_equal_those_of_nvidia(golden: Golden, name: str) -> None:
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_every_block_equals_that_of_nvidia(golden: Golden, implementation: str) -> None:
     generator, data = read_network(golden("nv_sg2_r32.safetensors"), implementation)
-    w_plus, x, image, row = data["in.wplus"], None, None, 0
-    for block in generator.synthesis.blocks:
+    w_plus, x, image = data["in.wplus"], None, None
+    for i, block in enumerate(generator.synthesis.blocks):
         noise = [layer.noise(2, "const", None) for layer in block.layers]
-        x, image = generator._block(block, x, image, w_plus[:, row : row + len(block.layers) + 1], noise)
-        row += len(block.layers)
+        x, image = generator._block(block, x, image, generator._rows(w_plus, i), noise)
         assert_close(x, data[f"act.b{block.resolution}.x"])
         assert_close(image, data[f"act.b{block.resolution}.img"])
-        for name, layer in block.named_children():
-            index = row - len(block.layers) + (0 if name == "conv0" or block.is_first and name == "conv1" else 1)
-            index = row if name == "torgb" else index
-            assert_close(layer.affine(w_plus[:, index]), data[f"style.b{block.resolution}.{name}"])
+        assert_close(generator.feature_maps(w_plus, size=block.resolution), data[f"act.b{block.resolution}.x"])
+        for row, layer in enumerate([*block.layers, block.torgb]):
+            name = "torgb" if layer is block.torgb else ("conv1" if block.is_first else f"conv{row}")
+            style = layer.affine(generator._rows(w_plus, i)[:, row])
+            assert_close(style, data[f"style.b{block.resolution}.{name}"])
 
 
 def test_generator_fulfils_the_protocol(golden: Golden) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..generators.mobile_stylegan import MobileStyleGAN
 from ..generators.protocol import Generator
+from ..generators.stylegan2 import StyleGAN2
+from ..generators.stylegan2_config import StyleGAN2Config
 from ..model_files import GENERATOR, find_model
+from .container import container_kind
+from .errors import CheckpointError
 from .mobile_stylegan_ir import read_random_face
+from .readers import read_generator_file
+from .tensors import load_safetensors
 
 FORMAT = "dynode-generator-1"
 MOBILE_FAMILY = "mobile_stylegan-ffhq-1024"
+CACHE_SUFFIX = ".dynode.safetensors"
+"""Ending of the converted copy that is kept beside a foreign file."""
 
 
 def load_generator(
@@ -30,25 +38,50 @@ def load_generator(
 ) -> Generator:
     """Load a generator; without a `path` the default one (MobileStyleGAN FFHQ 1024).
 
+    A foreign file is converted once; later loads read the converted copy until the file changes.
+
     Args:
-        path: generator file.
+        path: generator file of any format that `readers` knows.
         folders: model folders to search for the default generator.
-        cache_dir: where a converted copy is kept; default: beside the file if that folder can be written, else
+        cache_dir: where the converted copy is kept; default: beside the file if that folder can be written, else
             the user's cache folder.
         device: where the weights go.
     Raises:
         FileNotFoundError: nothing there; the message says how to get it.
-        ValueError: the file is damaged or of an unknown kind.
+        ValueError: the file is damaged, wants to run code, or is of a kind that is not supported.
     """
     source = Path(path) if path is not None else find_model(GENERATOR, folders)
     if not source.is_file():
         raise FileNotFoundError(f"No generator file at {source}.")
-    if source.suffix == ".safetensors":
+    if source.suffix == ".safetensors" and _is_ours(source):
         return read_generator(source).to(device)  # type: ignore[attr-defined]
+    return read_generator(_cached_conversion(source, cache_dir)).to(device)  # type: ignore[attr-defined]
+
+
+def convert_checkpoint(source: Path | str, target: Path | str) -> Path:
+    """Convert a generator file of any supported format to one of our safetensors files.
+
+    The copy holds canonical tensors and, as metadata, architecture, configuration, family, generator_id, name and
+    SHA-256 of the source. It appears whole or not at all.
+
+    Raises:
+        FileNotFoundError: there is no file `source`.
+        ValueError: it is damaged, wants to run code, holds no generator, or `target` is no .safetensors file.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"The converted file should end in .safetensors, but is {target.name!r}.")
     if source.suffix == ".xml":
-        converted = _cached_conversion(source, cache_dir)
-        return read_generator(converted).to(device)  # type: ignore[attr-defined]
-    raise ValueError(f"{source} is of no known generator format: expected .safetensors or an OpenVINO .xml/.bin pair.")
+        state, architecture, family, config = read_random_face(source.parent), "mobile_stylegan", MOBILE_FAMILY, None
+    elif container_kind(_head(source)) == "safetensors" and _is_ours(source):
+        tensors, metadata = load_safetensors(source)
+        state, architecture, family = tensors, metadata.get("architecture", ""), metadata.get("family", "")
+        config = StyleGAN2Config.from_json(metadata["config"]) if "config" in metadata else None
+    else:
+        read = read_generator_file(source)
+        state, architecture, family, config = read.state, read.architecture, read.family, read.config
+    write_generator(state, target, family=family, architecture=architecture, source=source, config=config)
+    return target
 
 
 def read_generator(path: Path) -> Generator:
@@ -57,21 +90,34 @@ def read_generator(path: Path) -> Generator:
     Raises:
         ValueError: it was not written by this pack, or is damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except Exception as error:
-        raise ValueError(f"{path} can't be read as safetensors ({error}): it is damaged or only partly downloaded.") from error
+    state, metadata = load_safetensors(path)
     if metadata.get("format") != FORMAT:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} is a safetensors file, but not a generator written by this pack (its metadata names the format "
             f"{metadata.get('format')!r}, expected {FORMAT!r}). Convert the original checkpoint with 'convert'."
         )
-    return MobileStyleGAN(state, family=metadata["family"], generator_id=metadata["generator_id"])
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path.name} is damaged: {name} holds values that are no finite numbers.")
+    family, generator_id = metadata.get("family", ""), metadata.get("generator_id", "")
+    try:
+        if metadata.get("architecture") == "stylegan2":
+            config = StyleGAN2Config.from_json(metadata.get("config", ""))
+            return StyleGAN2(state, config, family=family, generator_id=generator_id)
+        return MobileStyleGAN(state, family=family, generator_id=generator_id)
+    except ValueError as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}") from error
 
 
-def write_generator(state: dict[str, Tensor], path: Path, *, family: str, architecture: str, source: Path) -> None:
+def write_generator(
+    state: dict[str, Tensor],
+    path: Path,
+    *,
+    family: str,
+    architecture: str,
+    source: Path,
+    config: StyleGAN2Config | None = None,
+) -> None:
     """Write canonical tensors with their metadata; the file appears whole or not at all."""
     metadata = {
         "format": FORMAT,
@@ -79,11 +125,13 @@ def write_generator(state: dict[str, Tensor], path: Path, *, family: str, archit
         "family": family,
         "generator_id": state_id(state),
         "source": source.name,
+        "source_sha256": _sha256(source),
+        **({} if config is None else {"config": config.to_json()}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".part.{os.getpid()}.safetensors")
+    part = path.with_name(f"{path.stem}.part.{os.getpid()}.safetensors")
     try:
-        save_file(state, part, metadata)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, metadata)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -106,12 +154,59 @@ def user_cache_dir() -> Path:
     return Path(base) / "dynode"
 
 
-def _cached_conversion(xml_path: Path, cache_dir: Path | None) -> Path:
-    stat = xml_path.with_suffix(".bin").stat() if xml_path.with_suffix(".bin").is_file() else xml_path.stat()
-    stamp = hashlib.sha256(f"{xml_path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
-    folder = cache_dir if cache_dir is not None else user_cache_dir() / "generators"
-    target = folder / f"mobile_stylegan_ffhq_1024-{stamp}.safetensors"
-    if not target.is_file():
-        state = read_random_face(xml_path.parent)
-        write_generator(state, target, family=MOBILE_FAMILY, architecture="mobile_stylegan", source=xml_path)
-    return target
+def _cached_conversion(source: Path, cache_dir: Path | None) -> Path:
+    """The converted copy of `source`, made if there is none or the file has changed since."""
+    for target in _cache_places(source, cache_dir):
+        if target.is_file() and not _is_stale(target, source):
+            return target
+    for target in _cache_places(source, cache_dir):
+        try:
+            return convert_checkpoint(source, target)
+        except OSError as error:  # a folder that can't be written, a full disk: the next place may do
+            if isinstance(error, FileNotFoundError) and not source.is_file():
+                raise
+            failure = error
+    raise OSError(f"No folder could take the converted copy of {source.name}: {failure}")
+
+
+def _cache_places(source: Path, cache_dir: Path | None) -> list[Path]:
+    data = source.with_suffix(".bin") if source.suffix == ".xml" else source
+    stat = data.stat() if data.is_file() else source.stat()
+    stamp = hashlib.sha256(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    named = f"{source.stem}-{stamp}.safetensors"
+    if cache_dir is not None:
+        return [cache_dir / named]
+    beside = [source.with_name(source.name + CACHE_SUFFIX)] if source.suffix != ".xml" else []
+    return [*beside, user_cache_dir() / "generators" / named]
+
+
+def _is_stale(target: Path, source: Path) -> bool:
+    """Whether the copy beside a file is older than the file. Copies elsewhere carry size and time in their names."""
+    return target.name.endswith(CACHE_SUFFIX) and target.stat().st_mtime_ns < source.stat().st_mtime_ns
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the header of a safetensors file says that this pack wrote it; only the header is read."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 2 <= size <= 16 << 20:
+            return False
+        try:
+            metadata = json.loads(file.read(size)).get("__metadata__", {})
+            return isinstance(metadata, dict) and metadata.get("format") == FORMAT
+        except (ValueError, AttributeError, RecursionError):
+            return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    data = path.with_suffix(".bin") if path.suffix == ".xml" else path
+    with data.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -77,6 +77,8 @@ class StyleGAN2(nn.Module):
     """
 
     fir: Tensor
+    w_avg: Tensor
+    """`(D,)` float32, the mean w."""
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class StyleGAN2(nn.Module):
                 self.synthesis = Synthesis(config, channels_of(state, config), has_noise)
             own = {name: state[name].detach().clone().float().contiguous() for name in self.state_dict()}
             self.load_state_dict(own, assign=True)
+            self.register_buffer("w_avg", self.mapping.w_avg, persistent=False)
             self.register_buffer("fir", make_filter(config.fir_taps), persistent=False)
         self.eval().requires_grad_(False)
 
@@ -111,11 +114,6 @@ class StyleGAN2(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.fir.device
-
-    @property
-    def w_avg(self) -> Tensor:
-        """`(D,)` float32, the mean w."""
-        return self.mapping.w_avg
 
     def map(
         self,
@@ -170,30 +168,56 @@ class StyleGAN2(nn.Module):
         image = self._run(w_plus.float(), noises)
         return image if size is None or size == self.resolution else F.avg_pool2d(image, self.resolution // size)
 
+    def feature_maps(self, w_plus: Tensor, *, size: int) -> Tensor:
+        """`(N, L, D)` codes to the `(N, C, size, size)` feature maps of one block, differentiable."""
+        check_shape("w_plus", w_plus, ("N", self.num_ws, self.w_dim))
+        if size not in self.config.block_resolutions:
+            raise ValueError(f"size should be one of {self.config.block_resolutions}, but is {size}.")
+        x = None
+        for i, block in enumerate(self.synthesis.blocks):
+            noise = [layer.noise(len(w_plus), "const", None) for layer in block.layers]
+            x, _ = self._block(block, x, None, self._rows(w_plus.float(), i), noise, with_image=False)
+            if block.resolution == size:
+                break
+        assert x is not None
+        return x.float()
+
+    def _rows(self, w_plus: Tensor, block: int) -> Tensor:
+        """The rows of W+ that a block uses; its last one, for colours, is also the first of the next block."""
+        return w_plus[:, :2] if block == 0 else w_plus[:, 2 * block - 1 : 2 * block + 2]
+
     def _run(self, w_plus: Tensor, noises: list[list[Tensor | None]]) -> Tensor:
         x = image = None
-        row = 0
-        for block, noise in zip(self.synthesis.blocks, noises, strict=True):
-            w = w_plus[:, row : row + len(block.layers) + 1]
-            x, image = self._block(block, x, image, w, noise)
-            row += len(block.layers)  # the row of torgb is the first row of the next block
+        for i, (block, noise) in enumerate(zip(self.synthesis.blocks, noises, strict=True)):
+            is_last = block.resolution == self.resolution
+            x, image = self._block(block, x, image, self._rows(w_plus, i), noise, with_features=not is_last)
         assert image is not None
         return image
 
     def _block(
-        self, block: Block, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor | None]
+        self,
+        block: Block,
+        x: Tensor | None,
+        image: Tensor | None,
+        w: Tensor,
+        noise: list[Tensor | None],
+        *,
+        with_features: bool = True,
+        with_image: bool = True,
     ) -> tuple[Tensor | None, Tensor | None]:
+        """Features and image of the block before to those of this one, whichever of the two are wanted."""
         if x is None:
             x = block.const[None].expand(len(w), -1, -1, -1)
             if self.implementation == "fast":
                 x = x.contiguous(memory_format=torch.channels_last)
         x = x.to(self._dtype(block))
+        with_image = with_image and block.has_rgb
         if self._runs_in_strips(block, x, w):
-            return self._block_in_strips(block, x, image, w, noise)
-        x = self._convolve(block, x, w, noise)
-        if block.has_rgb:
-            image = self._add_rgb(image, block.torgb(x, w[:, -1], self.implementation))
-        return x, image
+            x, rgb = self._block_in_strips(block, x, w, noise, with_features=with_features, with_image=with_image)
+        else:
+            x = self._convolve(block, x, w, noise)
+            rgb = block.torgb(x, w[:, -1], self.implementation) if with_image else None
+        return x, image if rgb is None else self._add_rgb(image, rgb)
 
     def _convolve(self, block: Block, x: Tensor, w: Tensor, noise: list[Tensor | None]) -> Tensor:
         """The styled layers of a block: `(N, C, R/2, R/2)` to `(N, C', R, R)`."""
@@ -220,26 +244,31 @@ class StyleGAN2(nn.Module):
         is_plain = self.implementation == "fast" and not block.is_first and not block.is_residual
         needs_grad = torch.is_grad_enabled() and (w.requires_grad or block.conv1.weight.requires_grad)
         rows = ops.strip_rows(block.conv1.bias, block.resolution)
-        return is_plain and x.device.type == "cpu" and not needs_grad and rows < block.resolution
+        is_single = x.device.type == "cpu" and x.dtype == torch.float32
+        return is_plain and is_single and not needs_grad and rows < block.resolution
 
     def _block_in_strips(
-        self, block: Block, x: Tensor, image: Tensor | None, w: Tensor, noise: list[Tensor | None]
+        self,
+        block: Block,
+        x: Tensor,
+        w: Tensor,
+        noise: list[Tensor | None],
+        *,
+        with_features: bool,
+        with_image: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """One block, a band of rows at a time: the same numbers in little memory that stays in the cache.
+        """Features and colours of one block, a band of rows at a time: the same numbers, in little memory.
 
         Rows r0 to r1 of the result depend on rows r0/2 - 2 to r1/2 + 2 of `x`: three rows of context for the enlarging
         convolution and its filter, one row of the result's size for the second convolution.
         """
-        res, height = block.resolution, x.shape[2]
-        rows = ops.strip_rows(block.conv1.bias, res)
-        is_last = res == self.resolution
-        channels = len(block.conv1.bias)
-        features = (
-            None
-            if is_last
-            else torch.empty((len(x), channels, res, res), dtype=x.dtype, memory_format=torch.channels_last)
-        )
-        rgb = x.new_empty(len(x), self.config.img_channels, res, res) if block.has_rgb else None
+        res, height, batch = block.resolution, x.shape[2], len(x)
+        rows, channels = ops.strip_rows(block.conv1.bias, res), len(block.conv1.bias)
+        features = rgb = None
+        if with_features:
+            features = torch.empty(batch, channels, res, res, memory_format=torch.channels_last)
+        if with_image:
+            rgb = torch.empty(batch, self.config.img_channels, res, res)
         for top in range(0, res, rows):
             bottom = min(top + rows, res)
             low, high = max(0, top // 2 - 2), min(height, bottom // 2 + 2)
@@ -249,4 +278,4 @@ class StyleGAN2(nn.Module):
                 features[:, :, top:bottom] = band
             if rgb is not None:
                 rgb[:, :, top:bottom] = block.torgb(band, w[:, -1], self.implementation)
-        return features, image if rgb is None else self._add_rgb(image, rgb)
+        return features, rgb
