@@ -171,7 +171,7 @@ class _Follower:
         self._listener("end", run, None)
         return run
 
-    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _listen(self, socket: Any) -> None:
         async for message in socket:
             if message.type == aiohttp.WSMsgType.BINARY:
                 self._on_picture(message.data)

@@ -12,13 +12,12 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import av
 
 import comfy_env
-import demo_sheet
 from comfy_client import ComfyClient, Run
 from comfy_server import ComfyServer, ServerFailure
 from progress_lines import ProgressLines
@@ -107,8 +106,8 @@ def set_up(prompt: Prompt, clip_name: str, times: Sequence[float]) -> Prompt:
     return prompt
 
 
-def _node(class_type: str, inputs: dict[str, object], title: str) -> dict[str, object]:
-    return {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
+def _node(class_type: str, inputs: Mapping[str, object], title: str) -> dict[str, object]:
+    return {"class_type": class_type, "inputs": dict(inputs), "_meta": {"title": title}}
 
 
 def run_demo(client: ComfyClient, clip: Path) -> Run:
@@ -123,6 +122,8 @@ def run_demo(client: ComfyClient, clip: Path) -> Run:
     OUTPUT.mkdir(exist_ok=True)
     video = client.saved_files(run, only(prompt, "SaveVideo"))[0]
     shutil.copyfile(video, OUTPUT / "demo.mp4")
+    import demo_sheet  # it puts the repository on sys.path, which only this process may have
+
     inverted, edited = (client.saved_files(run, f"{branch}-save") for branch in ("inverted", "edited"))
     demo_sheet.write(OUTPUT / "demo_sheet.png", clip, OUTPUT / "demo.mp4", times, inverted, edited)
     return run
