@@ -124,6 +124,8 @@ class EditDirection:
     """`(D,)` or `(L, D)` float32; strength 1 adds it once."""
     family: str
     """Generator family, or "ffhq-w" for W directions that fit every generator trained on FFHQ."""
+    depth: tuple[float, float] = (0.0, 1.0)
+    """Which rows it acts on, as fractions of the depth of the generator: (0.17, 0.44) is rows 3 to 7 of 18."""
 
     def __post_init__(self) -> None:
         if self.direction.ndim not in (1, 2):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from torch import Tensor
+from safetensors import safe_open
 
 from ..checkpoints.tensors import load_tensors
 from ..types import EditDirection
@@ -17,7 +18,12 @@ SUFFIXES = (".safetensors", ".npy", ".pt", ".pth")
 
 def shipped_directions() -> dict[str, EditDirection]:
     """The named directions that scripts/make_directions.py measured on generated faces, in the order of the file."""
-    return _named(load_tensors(SHIPPED_FILE))
+    with safe_open(SHIPPED_FILE, framework="pt") as file:
+        settings = json.loads(file.metadata()["directions"])
+        return {
+            name: EditDirection(name, file.get_tensor(name), W_FAMILY, tuple(entry["depth"]))
+            for name, entry in settings.items()
+        }
 
 
 def list_directions(folders: Iterable[Path] = ()) -> dict[str, Path]:
@@ -51,10 +57,6 @@ def load_direction(name: str | Path, folders: Iterable[Path] = (), *, family: st
         f"No direction named {str(name)!r}. Shipped directions: {', '.join(shipped)}. Folders searched for files "
         f"({', '.join(SUFFIXES)}):{searched}"
     )
-
-
-def _named(tensors: dict[str, Tensor]) -> dict[str, EditDirection]:
-    return {name: EditDirection(name, tensor.float(), W_FAMILY) for name, tensor in tensors.items()}
 
 
 def _direction_from(path: Path, family: str) -> EditDirection:

@@ -33,7 +33,7 @@ def apply_direction(latent: EditedLatent, direction: EditDirection, strength: fl
         ValueError: the direction does not fit the code, or `layers` names no rows of it.
     """
     delta = direction_rows(direction, latent.w_plus_0.shape, latent.family)
-    mask = layer_mask(layers, len(latent.w_plus_0))
+    mask = layer_mask(layers, len(latent.w_plus_0)) * depth_mask(direction.depth, len(latent.w_plus_0))
     edited = latent.w_plus_0 + strength * mask[:, None] * delta
     label = f"{direction.name}={strength:g}" + ("" if layers == "all" else f"@{layers}")
     return EditedLatent(edited, latent.base_w_plus_0, (*latent.edits, label), latent.family)
@@ -77,9 +77,7 @@ def layer_mask(layers: str, num_ws: int) -> Tensor:
     """
     mask = torch.zeros(num_ws)
     if layers in LAYER_PRESETS:
-        low, high = LAYER_PRESETS[layers]
-        mask[round(low * num_ws) : round(high * num_ws)] = 1
-        return mask
+        return depth_mask(LAYER_PRESETS[layers], num_ws)
     for part in layers.replace(" ", "").split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
@@ -89,4 +87,11 @@ def layer_mask(layers: str, num_ws: int) -> Tensor:
         if low > high or high >= num_ws:
             raise ValueError(f"layers {part!r} is outside the rows 0 to {num_ws - 1} of these codes.")
         mask[low : high + 1] = 1
+    return mask
+
+
+def depth_mask(depth: tuple[float, float], num_ws: int) -> Tensor:
+    """`(L,)` float32 with 1 between two fractions of the depth."""
+    mask = torch.zeros(num_ws)
+    mask[round(depth[0] * num_ws) : round(depth[1] * num_ws)] = 1
     return mask
