@@ -61,7 +61,9 @@ class RenderedFaces:
         check_family("The sampled path", self.sample.family, self.generator.family)
         check_shape("w_plus", self.sample.w_plus, ("N", self.generator.num_ws, self.generator.w_dim))
         if self.size < 1 or self.generator.resolution % self.size:
-            raise ValueError(f"size should divide the generator's resolution {self.generator.resolution}, but is {self.size}.")
+            raise ValueError(
+                f"size should divide the generator's resolution {self.generator.resolution}, but is {self.size}."
+            )
 
     @property
     def times(self) -> np.ndarray:
@@ -131,4 +133,6 @@ def render(generator: Generator, w_plus: Tensor, *, size: int | None = None, bat
         for start in range(0, len(w_plus), batch):
             codes = w_plus[start : start + batch].to(generator.device)
             images.append(generator.synthesize(codes, size=size).float().cpu())
-    return torch.cat(images) if images else torch.empty(0, 3, size or generator.resolution, size or generator.resolution)
+    return (
+        torch.cat(images) if images else torch.empty(0, 3, size or generator.resolution, size or generator.resolution)
+    )

@@ -39,7 +39,7 @@ class VideoClip(Protocol):
         ...
 
     def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield (index of first frame, `(n, H, W, 3)` float32 in [0, 1]) with n <= `size`, in order, each frame once."""
+        """Yield (index of first frame, `(n, H, W, 3)` float32 in [0, 1]) with n <= `size`, each frame once."""
         ...
 
 
@@ -84,7 +84,9 @@ class AlignedClip:
         check_shape("quads", self.quads, (self.clip.num_frames, 4, 2))
         check_finite("quads", self.quads)
         if len(self.track.detected) != self.clip.num_frames:
-            raise ValueError(f"The track has {len(self.track.detected)} frames, but the clip has {self.clip.num_frames}.")
+            raise ValueError(
+                f"The track has {len(self.track.detected)} frames, but the clip has {self.clip.num_frames}."
+            )
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class EditDirection:
     def __post_init__(self) -> None:
         if self.direction.ndim not in (1, 2):
             raise ValueError(
-                f"Direction {self.name!r} should have shape (D,) or (L, D), but has shape {tuple(self.direction.shape)}."
+                f"Direction {self.name!r} should have shape (D,) or (L, D), "
+                f"but has shape {tuple(self.direction.shape)}."
             )
         check_finite(f"Direction {self.name!r}", self.direction)
 

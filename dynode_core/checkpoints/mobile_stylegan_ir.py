@@ -30,7 +30,8 @@ def read_random_face(data_dir: Path) -> dict[str, Tensor]:
         state |= _synthesis_state(synthesis)
     except (KeyError, IndexError) as error:
         raise ValueError(
-            f"{data_dir} holds an OpenVINO network, but not the MobileStyleGAN of random_face 2021.7.21.1 ({error} not found)."
+            f"{data_dir} holds an OpenVINO network, but not the MobileStyleGAN of random_face 2021.7.21.1 "
+            f"({error} not found)."
         ) from error
     state["w_avg"] = _mean_w(state)
     return {name: tensor.float().contiguous() for name, tensor in state.items()}

@@ -32,7 +32,9 @@ def read_constants(xml_path: Path) -> dict[str, np.ndarray]:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: an OpenVINO network is a pair of .xml and .bin files.")
     if xml_path.stat().st_size > _MAX_XML_BYTES:
-        raise ValueError(f"{xml_path} is larger than {_MAX_XML_BYTES // 2**20} MiB: not an OpenVINO network description.")
+        raise ValueError(
+            f"{xml_path} is larger than {_MAX_XML_BYTES // 2**20} MiB: not an OpenVINO network description."
+        )
     text = xml_path.read_bytes()
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise ValueError(f"{xml_path} declares XML entities, which an OpenVINO network never does. Refused.")
@@ -63,5 +65,7 @@ def _constant(name: str, attributes: dict[str, str], weights: bytes, bin_path: P
             f"{len(weights)} bytes: it is truncated. Download it again."
         )
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != size:
-        raise ValueError(f"Constant {name!r} of {bin_path} has shape {shape} but {size} bytes: the pair does not belong together.")
+        raise ValueError(
+            f"Constant {name!r} of {bin_path} has shape {shape} but {size} bytes: the pair does not belong together."
+        )
     return np.frombuffer(weights, dtype, count=size // dtype.itemsize, offset=offset).reshape(shape).copy()

@@ -1,11 +1,13 @@
 """Directions and other ways to change one code."""
 
 from .directions import list_directions, load_direction, shipped_directions
+from .from_image import edit_from_image
 from .latent import LAYER_PRESETS, apply_direction, first_latent, layer_mask
 
 __all__ = [
     "LAYER_PRESETS",
     "apply_direction",
+    "edit_from_image",
     "first_latent",
     "layer_mask",
     "list_directions",

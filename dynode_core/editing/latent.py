@@ -12,7 +12,12 @@ from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
 W_FAMILY = "ffhq-w"
 """Family of W directions: one row that fits every generator whose W is that of StyleGAN2-FFHQ."""
 
-LAYER_PRESETS = {"all": (0.0, 1.0), "coarse (pose)": (0.0, 0.22), "middle (shape)": (0.22, 0.44), "fine (colour)": (0.44, 1.0)}
+LAYER_PRESETS = {
+    "all": (0.0, 1.0),
+    "coarse (pose)": (0.0, 0.22),
+    "middle (shape)": (0.22, 0.44),
+    "fine (colour)": (0.44, 1.0),
+}
 """Fractions of the rows: 0-3, 4-7 and 8-17 of StyleGAN2's 18 rows, and the same depth in other generators."""
 
 
@@ -24,7 +29,9 @@ def first_latent(source: InvertedClip | LatentTrajectory | EditedLatent) -> Edit
     return EditedLatent(w_plus_0=w_plus_0, base_w_plus_0=w_plus_0, edits=(), family=source.family)
 
 
-def apply_direction(latent: EditedLatent, direction: EditDirection, strength: float, layers: str = "all") -> EditedLatent:
+def apply_direction(
+    latent: EditedLatent, direction: EditDirection, strength: float, layers: str = "all"
+) -> EditedLatent:
     """Add `strength` times the direction to the chosen rows of the code; edits add up in any order.
 
     Args:
@@ -49,13 +56,13 @@ def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> 
     rows = direction.direction
     if rows.shape[-1] != w_dim:
         raise ValueError(
-            f"Direction {direction.name!r} has width {rows.shape[-1]} (shape {tuple(rows.shape)}), but the codes have width "
-            f"{w_dim}: it was made for another generator. Choose a direction of width {w_dim}."
+            f"Direction {direction.name!r} has width {rows.shape[-1]} (shape {tuple(rows.shape)}), but the codes "
+            f"have width {w_dim}: it was made for another generator. Choose a direction of width {w_dim}."
         )
     if direction.family not in (W_FAMILY, family):
         raise ValueError(
-            f"Direction {direction.name!r} was made for the generator family {direction.family!r}, but the codes belong to "
-            f"{family!r}. Choose a direction of this family."
+            f"Direction {direction.name!r} was made for the generator family {direction.family!r}, but the codes "
+            f"belong to {family!r}. Choose a direction of this family."
         )
     if rows.ndim == 1:
         return rows.expand(num_ws, w_dim)
@@ -63,8 +70,8 @@ def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> 
         return rows[:1].expand(num_ws, w_dim)
     if len(rows) != num_ws:
         raise ValueError(
-            f"Direction {direction.name!r} has {len(rows)} rows that differ, but the codes have {num_ws} rows: it was made for "
-            f"a generator with another number of layers. Choose a direction with {num_ws} rows, or one with equal rows."
+            f"Direction {direction.name!r} has {len(rows)} rows that differ, but the codes have {num_ws} rows: it was "
+            f"made for a generator with another number of layers. Choose a direction with {num_ws} rows, or one with equal rows."
         )
     return rows
 
@@ -82,7 +89,9 @@ def layer_mask(layers: str, num_ws: int) -> Tensor:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
             presets = ", ".join(repr(name) for name in LAYER_PRESETS)
-            raise ValueError(f"layers should be one of {presets}, or rows such as '0-7' or '0,1,4-6', but is {layers!r}.")
+            raise ValueError(
+                f"layers should be one of {presets}, or rows such as '0-7' or '0,1,4-6', but is {layers!r}."
+            )
         low, high = int(match[1]), int(match[2] or match[1])
         if low > high or high >= num_ws:
             raise ValueError(f"layers {part!r} is outside the rows 0 to {num_ws - 1} of these codes.")

@@ -39,7 +39,7 @@ def inverse_haar(bands: Tensor, num_channels: int) -> Tensor:
     """Inverse 2-D Haar transform without its factor 1/2.
 
     Args:
-        bands: `(N, 4C, H, W)`: C low-pass channels, then 3 detail bands per channel (LH, HL, HH interleaved by channel).
+        bands: `(N, 4C, H, W)`: C low-pass channels, then 3 detail bands (LH, HL, HH) per channel.
     Returns:
         `(N, C, 2H, 2W)`.
     """

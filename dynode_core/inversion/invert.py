@@ -66,7 +66,9 @@ class InversionSettings:
         if self.quality not in QUALITIES:
             raise ValueError(f"quality should be one of {', '.join(QUALITIES)}, but is {self.quality!r}.")
         if self.max_steps < 0 or self.loss_target < 0:
-            raise ValueError(f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative.")
+            raise ValueError(
+                f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
+            )
 
     def stages(self, first: bool) -> tuple[Stage, ...]:
         """The stages of the first keyframe or of a further one, cut evenly to `max_steps`."""
@@ -188,9 +190,7 @@ class _Run:
             self._progress(self._done, int(self._steps_until[-1]), picture)
 
         stages: Sequence[Stage] = self._settings.stages(first)
-        return optimise_code(
-            problem, candidates, stages, loss_target=self._settings.loss_target, on_step=on_step
-        )
+        return optimise_code(problem, candidates, stages, loss_target=self._settings.loss_target, on_step=on_step)
 
 
 def _candidates(guess: Tensor, guess_before: Tensor | None, codes: Sequence[OptimisedCode]) -> Tensor:

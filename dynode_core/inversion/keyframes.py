@@ -28,11 +28,11 @@ def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 
     if num_frames < 2:
         raise ValueError(f"A trajectory needs a clip of at least 2 frames, but this clip has {num_frames}.")
     if every < 0 or max_keyframes < 0 or max_keyframes == 1:
-        raise ValueError(f"every = {every} and max_keyframes = {max_keyframes}: use 0 for automatic, else at least 1 and 2.")
-    if every:
-        chosen = np.arange(0, num_frames, every)
-    else:
-        chosen = _by_motion(motion(aligned), aligned.clip.frame_times)
+        raise ValueError(
+            f"every = {every} and max_keyframes = {max_keyframes}: use 0 for automatic, else at least 1 and 2."
+        )
+    by_motion = _by_motion(motion(aligned), aligned.clip.frame_times)
+    chosen = np.arange(0, num_frames, every) if every else by_motion
     chosen = np.unique(np.append(chosen, num_frames - 1))
     if max_keyframes and len(chosen) > max_keyframes:
         chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, max_keyframes).round().astype(int))]

@@ -19,8 +19,10 @@ class LossWeights:
     perceptual: float = 1.0
     pyramid: float = 0.25
     row_mean: float = 0.003
-    """Pull of every row to the mean of the code's rows: without it edits break (../shared measurements, inversion)."""
+    """Pull of every row to the mean of the code's rows: without it edits break."""
     w_avg: float = 0.0005
+    anchor: float = 0.002
+    """Pull to a given code, where there is one; then the other two pulls are left out."""
 
 
 class ReconstructionLoss:
@@ -54,8 +56,10 @@ class ReconstructionLoss:
         return loss
 
 
-def code_penalty(w_plus: Tensor, w_avg: Tensor, weights: LossWeights) -> Tensor:
-    """`(N,)` penalties of `(N, L, D)` codes that keep them where edits work."""
+def code_penalty(w_plus: Tensor, w_avg: Tensor, weights: LossWeights, anchor: Tensor | None = None) -> Tensor:
+    """`(N,)` penalties of `(N, L, D)` codes that keep them where edits work, or close to an `anchor` `(1, L, D)`."""
+    if anchor is not None:
+        return weights.anchor * (w_plus - anchor).square().mean(dim=(1, 2))
     to_row_mean = (w_plus - w_plus.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
     to_w_avg = (w_plus - w_avg).square().mean(dim=(1, 2))
     return weights.row_mean * to_row_mean + weights.w_avg * to_w_avg

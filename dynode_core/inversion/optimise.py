@@ -55,6 +55,12 @@ class Problem:
     """`(1, 1, S, S)` with mean 1."""
     perceptual: PerceptualDistance | None
     weights: LossWeights
+    anchor: Tensor | None = None
+    """`(1, L, D)`: stay close to this code."""
+
+    def penalty(self, w_plus: Tensor) -> Tensor:
+        """What the code itself costs, a scalar."""
+        return code_penalty(w_plus, self.generator.w_avg, self.weights, self.anchor)[0]
 
     def loss_at(self, size: int) -> ReconstructionLoss:
         """The loss against the target at `size` pixels."""
@@ -110,7 +116,7 @@ def _descend(
     for step in range(stage.steps + 1):
         images = render(w_plus)
         loss = loss_fn(images)[0]
-        total = loss + code_penalty(w_plus, problem.generator.w_avg, problem.weights)[0]
+        total = loss + problem.penalty(w_plus)
         if total.item() < best_total:
             best, best_total, best_loss = w_plus.detach().clone(), total.item(), loss.item()
         on_step(images.detach())

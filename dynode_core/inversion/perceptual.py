@@ -35,7 +35,9 @@ class PerceptualDistance(nn.Module):
             convolutions = [(weights[f"net.{name}.weight"], weights[f"net.{name}.bias"]) for name in _CONVOLUTIONS]
             linear = [weights[f"lin{i}.model.1.weight"] for i in range(len(_CONVOLUTIONS))]
         except KeyError as error:
-            raise ValueError(f"The perceptual weights lack {error.args[0]!r}: not the ST-LPIPS AlexNet file.") from error
+            raise ValueError(
+                f"The perceptual weights lack {error.args[0]!r}: not the ST-LPIPS AlexNet file."
+            ) from error
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
         for i, ((weight, bias), line) in enumerate(zip(convolutions, linear, strict=True)):
@@ -57,11 +59,15 @@ class PerceptualDistance(nn.Module):
             x = maps[-1]
             if i <= 2:
                 x = _blur_down(F.max_pool2d(x, 3, stride=1))
-            maps.append(F.relu(F.conv2d(x, getattr(self, f"weight{i}"), getattr(self, f"bias{i}"), padding=_PADDINGS[i])))
+            maps.append(
+                F.relu(F.conv2d(x, getattr(self, f"weight{i}"), getattr(self, f"bias{i}"), padding=_PADDINGS[i]))
+            )
         return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in maps]
 
-    def between_features(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: Tensor | None = None) -> Tensor:
-        """`(N,)` distances from two results of `features`; an optional `(N, 1, H, W)` `weight` map (mean 1) emphasises places."""
+    def between_features(
+        self, first: Sequence[Tensor], second: Sequence[Tensor], weight: Tensor | None = None
+    ) -> Tensor:
+        """`(N,)` distances from two results of `features`; `weight` `(N, 1, H, W)` of mean 1 emphasises places."""
         total = torch.zeros(len(first[0]), device=first[0].device)
         for i, (a, b) in enumerate(zip(first, second, strict=True)):
             difference = F.conv2d((a - b).square(), getattr(self, f"linear{i}"))
@@ -95,4 +101,6 @@ def _convolve_with_blur(weight: Tensor) -> Tensor:
     """`(O, I, k, k)` correlation kernel followed by the blur, as one `(O, I, k+2, k+2)` kernel."""
     out_channels, in_channels, size, _ = weight.shape
     flat = weight.reshape(out_channels * in_channels, 1, size, size)
-    return F.conv2d(flat, _BLUR.view(1, 1, 3, 3).flip(2, 3), padding=2).view(out_channels, in_channels, size + 2, size + 2)
+    return F.conv2d(flat, _BLUR.view(1, 1, 3, 3).flip(2, 3), padding=2).view(
+        out_channels, in_channels, size + 2, size + 2
+    )
