@@ -20,7 +20,9 @@ from ..dynode_core.editing import (
     load_direction,
 )
 from ..dynode_core.editing.latent import direction_rows
+from ..dynode_core.inversion import load_perceptual
 from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.model_files import find_perceptual
 from ..dynode_core.types import AlignedClip, EditDirection, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
@@ -110,8 +112,15 @@ class EditFirstLatent(io.ComfyNode):
             )
         model = generator.ready()
         if edited_first_frame is not None:
+            perceptual_file = find_perceptual(model_folders.folders(model_folders.PERCEPTUAL))
             edited = edit_from_image(
-                edited, edited_first_frame, aligned, model, picture_strength, progress=NodeProgress()
+                edited,
+                edited_first_frame,
+                aligned,
+                model,
+                perceptual=load_perceptual(perceptual_file, model.device),
+                strength=picture_strength,
+                progress=NodeProgress(),
             )
         if direction != NO_DIRECTION:
             edited = apply_direction(edited, _load(direction, generator), strength, layers=layers)
