@@ -98,7 +98,7 @@ def test_missing_mean_w_is_estimated(golden: Golden) -> None:
 
 def test_decoder_of_an_encoder_file(golden: Golden) -> None:
     data = load_file(golden("e4e_tiny_expected.safetensors"))
-    for name in ("e4e_tiny.pt", "psp_tiny.pt"):
+    for name in ("e4e_tiny.pt",):
         read = read_generator_file(golden(name))
         assert read.family == "stylegan2-ffhq-32x8"
     generator = build(read_generator_file(golden("e4e_tiny.pt")))
@@ -193,13 +193,13 @@ def test_full_size_mobile_stylegan_manifest(golden: Golden) -> None:
 
 def test_conversion_keeps_the_picture_and_says_where_it_came_from(golden: Golden, tmp_path: Path) -> None:
     data = load_file(golden("nv_sg2_r32.safetensors"))
-    target = convert_checkpoint(golden("nv_sg2_r32.pkl"), tmp_path / "new" / "x.safetensors")
+    target = convert_checkpoint(golden("nv_sg2_gema_only_r32.pkl"), tmp_path / "new" / "x.safetensors")
     generator = load_generator(target)
     assert_close(generator.synthesize(data["in.wplus"]), data["out.img_const"])
     assert_close(generator.w_avg, data["weights.mapping.w_avg"], 0)
     with safe_open(target, "pt") as file:
         metadata = file.metadata()
-    assert metadata["source"] == "nv_sg2_r32.pkl" and len(metadata["source_sha256"]) == 64
+    assert metadata["source"] == "nv_sg2_gema_only_r32.pkl" and len(metadata["source_sha256"]) == 64
     assert metadata["family"] == generator.family == "stylegan2-unknown-32x8"
     assert metadata["generator_id"] == generator.generator_id and len(generator.generator_id) == 16
     assert StyleGAN2Config.from_json(metadata["config"]).resolution == 32
@@ -209,7 +209,7 @@ def test_conversion_keeps_the_picture_and_says_where_it_came_from(golden: Golden
 
 
 def test_same_weights_have_one_identity_in_every_format(golden: Golden, tmp_path: Path) -> None:
-    names = ["nv_sg2_r32.pkl", "nv_sg2_r32_proto3.pkl", "nv_sg2_gema_only_r32.pkl", "pti_model_tiny.pt"]
+    names = ["nv_sg2_gema_only_r32.pkl", "stit_pti_model_tiny.pt"]
     assert len({load_generator(golden(name), cache_dir=tmp_path).generator_id for name in names}) == 1
 
 
@@ -217,7 +217,7 @@ def test_first_load_leaves_a_copy_beside_the_file(
     golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "ffhq.pt"
-    source.write_bytes(golden("rosinality_r32.pt").read_bytes())
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
     first = load_generator(source)
     copy = tmp_path / "ffhq.pt.dynode.safetensors"
     assert copy.is_file() and first.family == "stylegan2-ffhq-32x8"
@@ -229,9 +229,9 @@ def test_first_load_leaves_a_copy_beside_the_file(
 
 def test_changed_file_is_converted_again(golden: Golden, tmp_path: Path) -> None:
     source = tmp_path / "x.pkl"
-    source.write_bytes(golden("nv_sg2_r32.pkl").read_bytes())
+    source.write_bytes(golden("nv_sg2_gema_only_r32.pkl").read_bytes())
     first = load_generator(source)
-    source.write_bytes(golden("rosinality_r32.pt").read_bytes())
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
     later = (tmp_path / "x.pkl.dynode.safetensors").stat().st_mtime + 5
     os.utime(source, (later, later))
     assert load_generator(source).generator_id != first.generator_id
@@ -243,7 +243,7 @@ def test_folder_that_takes_no_copy_is_no_obstacle(
     folder = tmp_path / "models"
     folder.mkdir()
     source = folder / "x.pt"
-    source.write_bytes(golden("rosinality_r32.pt").read_bytes())
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
     (folder / "x.pt.dynode.safetensors").mkdir()  # cannot be replaced by a file, whoever runs the test
     monkeypatch.setenv("DYNODE_CACHE", str(tmp_path / "cache"))
     assert load_generator(source).resolution == 32
@@ -257,7 +257,7 @@ def test_half_written_conversion_is_never_left(golden: Golden, tmp_path: Path, m
 
     monkeypatch.setattr(loading, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        convert_checkpoint(golden("nv_sg2_r32.pkl"), tmp_path / "x.safetensors")
+        convert_checkpoint(golden("nv_sg2_gema_only_r32.pkl"), tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -351,7 +351,7 @@ def test_incomplete_or_misshapen_weights_are_an_error(golden: Golden, tmp_path: 
 
 
 def test_damaged_conversion_is_an_error(golden: Golden, tmp_path: Path) -> None:
-    target = convert_checkpoint(golden("nv_sg2_r32.pkl"), tmp_path / "x.safetensors")
+    target = convert_checkpoint(golden("nv_sg2_gema_only_r32.pkl"), tmp_path / "x.safetensors")
     data = target.read_bytes()
     for length in (4, 300, len(data) - 10):
         target.write_bytes(data[:length])

@@ -199,13 +199,13 @@ def test_restyle_adds_one_network_output_per_step(golden: Golden, tmp_path: Path
 
 def test_generator_with_other_codes_is_refused(golden: Golden, tmp_path: Path) -> None:
     encoder = load_encoder(restyle_file(golden, tmp_path, "restyle_BackboneEncoder_tiny"))
-    other = load_generator(golden("nv_sg2_r32.pkl"), cache_dir=tmp_path)
+    other = load_generator(golden("nv_sg2_gema_only_r32.pkl"), cache_dir=tmp_path)
     with pytest.raises(ValueError, match="8 x 16, but the generator takes 8 x 32"):
         encoder.encode(torch.zeros(1, 3, 256, 256), other)
 
 
 def test_files_without_a_whole_encoder_are_explained(golden: Golden, tmp_path: Path) -> None:
-    cases = {"rosinality_r32.pt": "found none", "psp_opts_namespace_tiny.pt": "not a complete"}
+    cases = {"rosinality_r32_cuda_tagged.pt": "found none", "psp_opts_namespace_tiny.pt": "not a complete"}
     for name, message in cases.items():
         with pytest.raises(CheckpointError, match=message):
             load_encoder(golden(name))
