@@ -64,8 +64,14 @@ def save_artifact(value: Artifact, path: Path | str) -> None:
 
 
 def save_direction(direction: EditDirection, path: Path | str) -> None:
-    """Write a direction as the one tensor of a safetensors file, which `editing.load_direction` reads."""
+    """Write a direction as the one tensor of a safetensors file, which `editing.load_direction` reads.
+
+    Raises:
+        ValueError: `path` has another ending.
+    """
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"The file to write should end in .safetensors, but is {path.name!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     _write({"direction": direction.direction}, {"name": direction.name, "family": direction.family}, path)
 

@@ -212,6 +212,10 @@ def _solve_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latent", metavar="FILE", help="file made by edit")
 
 
+def _convert_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--holds", choices=("generator", "direction"), default="generator", help="what the file is")
+
+
 _ALL = (_clip_options, _invert_options, _fit_options, _edit_options, _solve_options, _render_options, _blend_options)
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable[..., None], ...], str], ...] = (
     ("run", commands.run, (_run_options, *_ALL), "the whole way: edit or re-time the face in one or more clips"),
@@ -260,7 +264,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
     (
         "convert",
         commands.convert,
-        (_positional("file"), _out("safetensors file to write")),
+        (_positional("file"), _out("safetensors file to write"), _convert_options),
         "convert a generator or a direction to safetensors",
     ),
 )

@@ -17,8 +17,7 @@ from PIL import Image
 from . import __version__, ode
 from . import cli_steps as steps
 from .artifacts import load_artifact, plain_facts, save_artifact, save_direction
-from .checkpoints.load import MOBILE_FAMILY, write_generator
-from .checkpoints.mobile_stylegan_ir import read_random_face
+from .checkpoints.load import convert_checkpoint
 from .checks import check_increasing
 from .cli_steps import Workplace
 from .editing import load_direction
@@ -170,17 +169,14 @@ def blend(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Foreign generator or direction file to safetensors."""
-    place, out = Workplace(options), Path(options.out)
-    if out.suffix != ".safetensors":
-        raise ValueError(f"--out should end in .safetensors, but is {options.out!r}.")
-    source = Path(options.file) if options.file else find_model(GENERATOR, place.folders)
-    if source.suffix == ".xml":
-        state = read_random_face(source.parent)
-        write_generator(state, out, family=MOBILE_FAMILY, architecture="mobile_stylegan", source=source)
-    else:
-        if not source.is_file():
-            raise FileNotFoundError(f"There is no file {source}.")
+    out = Path(options.out)
+    source = Path(options.file) if options.file else find_model(GENERATOR, Workplace(options).folders)
+    if not source.is_file():
+        raise FileNotFoundError(f"There is no file {source}.")
+    if options.holds == "direction" or source.suffix == ".npy":
         save_direction(load_direction(source), out)
+    else:
+        convert_checkpoint(source, out)
     print(out)
 
 

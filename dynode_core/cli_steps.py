@@ -24,7 +24,7 @@ from .export import ExportedVideo, export_video
 from .faces.align import align_clip
 from .faces.landmarks import FaceLandmarker
 from .generators import Generator
-from .inversion import InversionSettings, invert_clip, load_perceptual
+from .inversion import InversionSettings, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_landmarker, find_perceptual
 from .rendering import RenderedFaces
@@ -56,6 +56,10 @@ class Workplace:
                 path, folders=self.folders, cache_dir=self.cache_dir / "generators", device=self.device
             )
         return self._generator
+
+    def perceptual(self) -> PerceptualDistance:
+        """The perceptual loss on the device."""
+        return load_perceptual(find_perceptual(self.folders), self.device)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[StepProgress]:
@@ -104,8 +108,7 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
         loss_target=options.loss_target,
         max_steps=options.max_steps,
     )
-    perceptual = load_perceptual(find_perceptual(place.folders), place.device)
-    generator = place.generator
+    perceptual, generator = place.perceptual(), place.generator
     with place.step("invert") as progress:
         return invert_clip(
             aligned,
@@ -241,7 +244,13 @@ def edit(
             pixels = bytes_to_pictures(np.asarray(picture.convert("RGB")))[None]
         with place.step("picture") as progress:
             edited = editing.edit_from_image(
-                edited, pixels, aligned, place.generator, options.picture_strength, progress=progress
+                edited,
+                pixels,
+                aligned,
+                place.generator,
+                perceptual=place.perceptual(),
+                strength=options.picture_strength,
+                progress=progress,
             )
     for name, strength, layers in edits:
         direction = editing.load_direction(name, place.folders, family=place.generator.family)

@@ -18,6 +18,8 @@ from .video import VideoWriter
 
 SAME_SPEED_S = 0.002
 """Frame times within this of a constant rate are written at that rate."""
+SLOWEST, FASTEST = 1 / 64, 4.0
+"""Speeds between which stretched sound is worth hearing."""
 SYNC_TOLERANCE_S = 0.08
 """Sound is dropped rather than be off by more than this. Detectability thresholds in ITU-R BT.1359: +45 ms to -125 "
 "ms."""
@@ -57,7 +59,8 @@ def plan_playback(times: np.ndarray, fps: Fraction) -> Playback:
         uneven = float(np.abs(since_start - played).max()) > SAME_SPEED_S
         return Playback(speed=1.0, frame_times=since_start if uneven else None, in_sync=True)
     drift_s = np.abs(since_start / speed - played) if speed > 0 else np.array([np.inf])
-    return Playback(speed=speed, frame_times=None, in_sync=float(drift_s.max()) <= SYNC_TOLERANCE_S)
+    in_sync = SLOWEST <= speed <= FASTEST and float(drift_s.max()) <= SYNC_TOLERANCE_S
+    return Playback(speed=speed, frame_times=None, in_sync=in_sync)
 
 
 def export_video(
@@ -85,13 +88,14 @@ def export_video(
     audio_from = sound if sound is not None and playback.in_sync else None
     height, width = aligned.clip.height, aligned.clip.width
     kept = torch.empty((min(keep, faces.num_frames), height, width, 3))
+    silent_or_stretched = playback.speed if audio_from is not None else 1.0
     writer = VideoWriter(
         path,
         faces.fps,
         (height, width),
         audio_from=audio_from,
         audio_start_s=float(faces.times[0]),
-        speed=playback.speed,
+        speed=silent_or_stretched,
         frame_times=playback.frame_times,
         crf=crf,
     )

@@ -187,7 +187,9 @@ def _inputs() -> list[io.Input]:
         io.Image.Input(
             "edited_first_frame",
             optional=True,
-            tooltip="The first face as it should look: the first picture of FrameAlign's crops after any image nodes.",
+            tooltip="The first face as it should look: the first picture of FrameAlign's crops, or the whole first "
+            "frame, "
+            "after any image nodes.",
         ),
         sockets.Aligned.Input(
             "aligned",

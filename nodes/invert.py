@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.generators import Generator
-from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip, load_perceptual
+from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip
 from ..dynode_core.layout import network_to_bytes
-from ..dynode_core.model_files import find_perceptual
 from ..dynode_core.types import AlignedClip, InvertedClip
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
+from .perceptual import perceptual_on
 from .pictures import sheet, spread
 from .progress import NodeProgress
 
@@ -66,13 +66,12 @@ class Invert(io.ComfyNode):
             loss_target=loss_target,
             max_steps=max_steps,
         )
-        perceptual_file = find_perceptual(model_folders.folders(model_folders.PERCEPTUAL))
         model = generator.ready()
         inverted = invert_clip(
             aligned,
             model,
             settings,
-            perceptual=load_perceptual(perceptual_file, model.device),
+            perceptual=perceptual_on(model.device),
             cache_dir=model_folders.cache_dir("keyframes"),
             progress=NodeProgress(),
         )

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import folder_paths
 
+from ..dynode_core.checkpoints.load import CACHE_SUFFIX
+
 GENERATORS = "stylegan2"
 LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
 PERCEPTUAL = "lpips"
 _SUFFIXES = {
-    GENERATORS: {".safetensors", ".xml"},
+    GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt"},
     LANDMARKERS: {".task"},
     DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
     PERCEPTUAL: {".pth"},
@@ -39,7 +41,8 @@ def folders(name: str) -> tuple[Path, ...]:
 
 def files(name: str) -> list[str]:
     """What the combo of a node lists: files of kind `name`, relative to their folder."""
-    return [file for file in folder_paths.get_filename_list(name) if Path(file).suffix.lower() in _SUFFIXES[name]]
+    listed = folder_paths.get_filename_list(name)
+    return [file for file in listed if Path(file).suffix.lower() in _SUFFIXES[name] and not file.endswith(CACHE_SUFFIX)]
 
 
 def full_path(name: str, file: str) -> Path:

@@ -66,7 +66,6 @@ def test_runs_as_a_module() -> None:
         (["fit", "nothing.safetensors", "--out", "t"], "nothing.safetensors"),
         (["edit", "nothing.safetensors", "--out", "l"], "--edit"),
         (["convert", "nothing.npy", "--out", "x.safetensors"], "nothing.npy"),
-        (["convert", "nothing.npy", "--out", "x.npy"], ".safetensors"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
