@@ -1,0 +1,120 @@
+"""Faces back into their clip, frame by frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import check_finite
+from ..layout import pictures_to_bytes
+from ..progress import Progress, silent
+from ..types import AlignedClip
+from .background import Background, place_of
+from .colour import match_at_edge, match_to_base
+from .composite import add_residual, put_face
+from .region import FaceRegion, RegionFinder
+from .settings import BlendSettings
+
+if TYPE_CHECKING:
+    from ..rendering import FaceFrames
+
+logger = logging.getLogger(__name__)
+
+_PREVIEW_SIDE_PX = 512
+
+
+def blend_clip(
+    aligned: AlignedClip,
+    faces: FaceFrames,
+    settings: BlendSettings | None = None,
+    *,
+    masks: Tensor | None = None,
+    progress: Progress = silent,
+) -> Iterator[tuple[int, Tensor]]:
+    """Put N faces into the frames of their times.
+
+    At the time of a source frame that frame is used bit by bit; between two, quad, outline and masks lie on the
+    straight line between theirs, and the background is moved along optical flow (or is the nearest frame). Outside
+    the mask no value changes. Times outside the clip show its first or last frame.
+
+    Args:
+        aligned: the clip and where its face is.
+        faces: what to put there, at `faces.times` seconds of the clip.
+        settings: mode, region, edge; None: the defaults.
+        masks: `(1, H, W)`, `(T, H, W)` for the source frames or `(N, H, W)` for the output frames, in [0, 1]: the
+            face goes in only where these are white.
+        progress: called after every frame with a preview.
+
+    Returns:
+        An iterator of (index of first frame, `(n, H, W, 3)` float32 in [0, 1]) with n <= `settings.chunk`. Besides what
+        the source holds, about `chunk` + 3 frames are in memory.
+
+    Raises:
+        ValueError: no faces, times with NaN, or masks of another size: at once, before any work.
+    """
+    settings = settings or BlendSettings()
+    times = np.asarray(faces.times, dtype=np.float64)
+    if faces.num_frames < 1:
+        raise ValueError("There are no faces to blend. Connect at least one.")
+    if times.shape != (faces.num_frames,):
+        raise ValueError(f"There are {faces.num_frames} faces, but their times have shape {times.shape}.")
+    check_finite("The times of the faces", times)
+    finder = RegionFinder(aligned, settings, masks, faces.num_frames)
+    return _blend_chunks(aligned, faces, times, settings, finder, progress)
+
+
+@torch.no_grad()
+def _blend_chunks(
+    aligned: AlignedClip,
+    faces: FaceFrames,
+    times: np.ndarray,
+    settings: BlendSettings,
+    finder: RegionFinder,
+    progress: Progress,
+) -> Iterator[tuple[int, Tensor]]:
+    background = Background(aligned.clip, settings.background)
+    has_warned = False
+    for start in range(0, len(times), settings.chunk):
+        stop = min(start + settings.chunk, len(times))
+        edited = faces.read(start, stop)
+        needs_base = settings.mode == "residual" or settings.colour_match
+        base = faces.read_base(start, stop) if needs_base else None
+        if base is None and settings.mode == "residual" and not has_warned:
+            has_warned = True
+            logger.warning(
+                "These faces come without their unedited version, so there is no change to add: "
+                'they are blended with mode "replace" instead of "residual".'
+            )
+        finished = torch.empty((stop - start, aligned.clip.height, aligned.clip.width, 3))
+        for i, time_s in enumerate(times[start:stop]):
+            frame = background.at(*place_of(aligned.clip.frame_times, time_s))
+            region = finder.at(start + i, time_s)
+            finished[i] = _blend_one(frame, edited[i], None if base is None else base[i], region, settings)
+            progress(start + i + 1, len(times), preview_of(finished[i]))
+        yield start, finished
+
+
+def _blend_one(
+    frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion | None, settings: BlendSettings
+) -> Tensor:
+    """One `(H, W, 3)` output frame from one `(3, S, S)` face."""
+    if region is None:
+        return frame
+    if settings.mode == "residual" and base is not None:
+        return add_residual(frame, edited, base, region)
+    if settings.colour_match and base is not None:
+        return put_face(frame, match_to_base(frame, edited, base, region), region)
+    if settings.colour_match:
+        return put_face(frame, match_at_edge(frame, edited, region), region)
+    return put_face(frame, edited, region)
+
+
+def preview_of(frame: Tensor) -> np.ndarray:
+    """`(H, W, 3)` float in [0, 1] as a small uint8 picture for `progress`."""
+    step = -(-max(frame.shape[:2]) // _PREVIEW_SIDE_PX)
+    return pictures_to_bytes(frame[::step, ::step])

@@ -1,0 +1,162 @@
+"""Where in a frame the face goes in: a soft mask that moves without trembling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import check_finite, check_shape
+from ..faces.masks import face_mask
+from ..faces.warp import quad_to_crop_matrices
+from ..types import AlignedClip
+from .background import interpolate, place_of
+from .settings import WHOLE_CROP, BlendSettings
+
+_EDGE_SHARE = 0.06
+"""Share of the crop over which it fades towards its own edge, whatever the region is."""
+_WINDOW_SIGMAS = 3
+
+
+@dataclass(frozen=True)
+class FaceRegion:
+    """Where one output frame changes."""
+
+    box: tuple[int, int, int, int]
+    """x0, y0, x1, y1 px of the frame: nothing outside changes."""
+    quad: np.ndarray
+    """`(4, 2)` px of the frame."""
+    mask: Tensor
+    """`(h, w)` float32 in [0, 1] over `box`; pixels at 0 do not change."""
+
+    @property
+    def local_quad(self) -> np.ndarray:
+        """`(1, 4, 2)` px from the top left of `box`."""
+        return (self.quad - np.array(self.box[:2], dtype=np.float64))[None]
+
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of `box`."""
+        x0, y0, x1, y1 = self.box
+        return slice(y0, y1), slice(x0, x1)
+
+
+class RegionFinder:
+    """Makes the `FaceRegion` of any time of a clip.
+
+    The outline is smoothed over time in the coordinates of its quad: there a head that moves keeps still, so the
+    smoothing takes the trembling of the landmarks and no motion.
+
+    Args:
+        aligned: clip, quads, landmarks.
+        settings: region, dilate, feather, mask_smoothing.
+        masks: `(T, H, W)`, `(N, H, W)` or `(1, H, W)` in [0, 1] for the T source frames, the N output frames or all:
+            white lets the face in, black keeps the original.
+        num_outputs: N.
+
+    Raises:
+        ValueError: masks of another shape, or with NaN.
+    """
+
+    def __init__(self, aligned: AlignedClip, settings: BlendSettings, masks: Tensor | None, num_outputs: int) -> None:
+        self._aligned, self._settings, self._masks = aligned, settings, masks
+        clip = aligned.clip
+        if masks is not None:
+            check_shape("masks", masks, ("n", clip.height, clip.width))
+            check_finite("masks", masks)
+            if len(masks) not in (1, clip.num_frames, num_outputs):
+                raise ValueError(
+                    f"There are {len(masks)} masks. Give one for all frames, {clip.num_frames} for the frames of the "
+                    f"clip, or {num_outputs} for the frames to come."
+                )
+
+    def at(self, output_index: int, time_s: float) -> FaceRegion | None:
+        """The region of an output frame at `time_s`, or None if nothing of it lies in the frame."""
+        clip = self._aligned.clip
+        index, fraction = place_of(clip.frame_times, time_s)
+        quad = interpolate(self._aligned.quads, index, fraction)
+        box = _clip_box(quad.min(axis=0) - 1, quad.max(axis=0) + 1, clip.width, clip.height)
+        if box is None:
+            return None
+        mask = self._outline_mask(quad, index, fraction, box) * edge_fade(quad, box)
+        if self._masks is not None:
+            x0, y0, x1, y1 = box
+            mask = mask * self._user_mask(output_index, index, fraction)[y0:y1, x0:x1]
+        return _tighten(FaceRegion(box, quad, mask))
+
+    def _outline_mask(self, quad: np.ndarray, index: int, fraction: float, box: tuple[int, int, int, int]) -> Tensor:
+        """`(h, w)` mask of the chosen region over `box`."""
+        x0, y0, x1, y1 = box
+        settings = self._settings
+        if settings.region == WHOLE_CROP:
+            return torch.ones((y1 - y0, x1 - x0))
+        unit = self._unit_landmarks(index)
+        if fraction:
+            unit = (1 - fraction) * unit + fraction * self._unit_landmarks(index + 1)
+        landmarks = _apply(np.linalg.inv(quad_to_crop_matrices(quad[None], 1))[0], unit)
+        return face_mask(
+            landmarks[None] - np.array([x0, y0], dtype=np.float64),
+            y1 - y0,
+            x1 - x0,
+            region=settings.region,
+            dilate=settings.dilate,
+            feather=settings.feather,
+        )[0]
+
+    def _unit_landmarks(self, index: int) -> np.ndarray:
+        """`(P, 2)` landmarks of a source frame, smoothed over its neighbours, where the quad is the unit square."""
+        aligned, sigma = self._aligned, self._settings.mask_smoothing
+        reach = int(np.ceil(_WINDOW_SIGMAS * sigma))
+        near = np.arange(max(0, index - reach), min(aligned.clip.num_frames, index + reach + 1))
+        weights = np.exp(-0.5 * ((near - index) / max(sigma, 1e-6)) ** 2)
+        matrices = quad_to_crop_matrices(aligned.quads[near], 1)
+        unit = np.stack([_apply(m, p) for m, p in zip(matrices, aligned.track.landmarks[near], strict=True)])
+        return np.tensordot(weights / weights.sum(), unit, axes=1)
+
+    def _user_mask(self, output_index: int, index: int, fraction: float) -> Tensor:
+        """`(H, W)` of the mask that was handed in, at this output frame."""
+        assert self._masks is not None
+        if len(self._masks) == 1:
+            chosen = self._masks[0]
+        elif len(self._masks) != self._aligned.clip.num_frames:
+            chosen = self._masks[output_index]
+        elif fraction:
+            chosen = torch.lerp(self._masks[index].float(), self._masks[index + 1].float(), fraction)
+        else:
+            chosen = self._masks[index]
+        return chosen.detach().float().cpu().clamp(0, 1)
+
+
+def edge_fade(quad: np.ndarray, box: tuple[int, int, int, int]) -> Tensor:
+    """`(h, w)` over `box`: 0 at the edge of a `(4, 2)` quad and outside it, smoothly 1 further in."""
+    x0, y0, x1, y1 = box
+    columns, rows = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
+    unit = _apply(quad_to_crop_matrices(quad[None], 1)[0], np.stack([columns.ravel(), rows.ravel()], axis=-1))
+    to_edge = torch.from_numpy(np.minimum(unit, 1 - unit).min(axis=-1) / _EDGE_SHARE).clamp(0, 1)
+    return (to_edge * to_edge * (3 - 2 * to_edge)).float().reshape(y1 - y0, x1 - x0)
+
+
+def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`(P, 2)` points through a `(3, 3)` homography."""
+    mapped = points @ matrix[:, :2].T + matrix[:, 2]
+    return mapped[:, :2] / mapped[:, 2:]
+
+
+def _clip_box(lowest: np.ndarray, highest: np.ndarray, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Whole pixels around a rectangle, inside the frame; None if none are left."""
+    x0, y0 = np.floor(lowest).astype(int).clip(0).tolist()
+    x1, y1 = np.minimum(np.ceil(highest).astype(int), (width, height)).tolist()
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+
+def _tighten(region: FaceRegion) -> FaceRegion | None:
+    """The same region with the smallest box; None if the mask is empty."""
+    rows = torch.nonzero(region.mask.amax(dim=1) > 0).flatten().tolist()
+    columns = torch.nonzero(region.mask.amax(dim=0) > 0).flatten().tolist()
+    if not rows:
+        return None
+    x0, y0 = region.box[:2]
+    box = (x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1)
+    mask = region.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return FaceRegion(box, region.quad, mask.contiguous())

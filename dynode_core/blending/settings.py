@@ -1,0 +1,55 @@
+"""What a user chooses about how faces return into their frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..faces.masks import REGIONS
+
+MODES = ("residual", "replace")
+BACKGROUNDS = ("flow", "nearest")
+WHOLE_CROP = "whole crop"
+"""Region without landmarks: the whole quad, fading at its edges."""
+
+
+@dataclass(frozen=True)
+class BlendSettings:
+    """How `blend_clip` works. Lengths are shares of the height of the face (brows to chin), so that they mean the same
+    at every size."""
+
+    mode: str = "residual"
+    """"residual": add what the edit changed to the original pixels; keeps all detail that the generator cannot
+    draw, and an edit of strength 0 gives the source back exactly. "replace": show the rendered face itself."""
+    region: str = "face and forehead"
+    """A region of `faces.masks.face_mask`, or "whole crop"."""
+    dilate: float = 0.0
+    """Grow the region (shrink it, if negative)."""
+    feather: float = 0.08
+    """Width over which the edge of the region fades, half of it on each side."""
+    colour_match: bool = True
+    """"replace" only: carry over the light and colour of the source that the reconstruction lacks."""
+    background: str = "flow"
+    """Frames at times between source frames: "flow" (moved along optical flow) or "nearest"."""
+    mask_smoothing: float = 2.0
+    """Standard deviation over time, in frames, of the smoothing of the region's outline within its quad; 0: none."""
+    chunk: int = 4
+    """Frames handed out at a time."""
+
+    def __post_init__(self) -> None:
+        _check_choice("mode", self.mode, MODES)
+        _check_choice("region", self.region, (*REGIONS, WHOLE_CROP))
+        _check_choice("background", self.background, BACKGROUNDS)
+        _check_range("dilate", self.dilate, -0.5, 0.5)
+        _check_range("feather", self.feather, 0.0, 0.5)
+        _check_range("mask_smoothing", self.mask_smoothing, 0.0, 100.0)
+        _check_range("chunk", self.chunk, 1, 8)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} should be one of {', '.join(choices)}, but is {value!r}.")
+
+
+def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} should lie between {lowest:g} and {highest:g}, but is {value:g}.")
