@@ -55,7 +55,7 @@ def plan_playback(times: np.ndarray, fps: Fraction) -> Playback:
     played = np.arange(len(times)) / float(fps)
     since_start = times - times[0]
     speed = float(since_start[-1] / played[-1]) if len(times) > 1 else 1.0
-    if abs(speed - 1) * float(since_start[-1]) <= SAME_SPEED_S:
+    if abs(speed - 1) * float(played[-1]) <= SAME_SPEED_S:
         uneven = float(np.abs(since_start - played).max()) > SAME_SPEED_S
         return Playback(speed=1.0, frame_times=since_start if uneven else None, in_sync=True)
     drift_s = np.abs(since_start / speed - played) if speed > 0 else np.array([np.inf])
