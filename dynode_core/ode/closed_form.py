@@ -25,6 +25,7 @@ DRIFT_WEIGHT = 10.0
 PROBE_SIZES = (0.01, 0.3, 1.0)
 FREQUENCY_SHARE = 0.75
 SPARSE_SUBDIVISION = 4
+_TOLERATED_EXCESS = 0.3
 GAUSS_NODES, GAUSS_WEIGHTS = (0.5 * (a + b) for a, b in zip(np.polynomial.legendre.leggauss(3), (1.0, 0.0), strict=True))
 
 
@@ -51,17 +52,32 @@ class _Window:
     reference: Reference
 
 
-def _lay_out(segments: Sequence[Segment], per_window: int) -> list[_Window]:
-    """Cut segments into windows; what lies between a cut and the nearest knot becomes a window at rest."""
+def _subdivide(knots: np.ndarray, least: int, intervals: int) -> np.ndarray:
+    """Knots with further ones between: at least `least` intervals per gap, none much longer than 1 / `intervals`.
+
+    Quadrature must resolve the fastest waves in long gaps, too; else the drift rows would hold on paper only.
+    """
+    gaps = np.diff(knots)
+    parts = np.ceil(gaps * intervals / (knots[-1] - knots[0]) - _TOLERATED_EXCESS).astype(int).clip(min=least)
+    pieces = [low + gap * np.arange(count) / count for low, gap, count in zip(knots[:-1], gaps, parts, strict=True)]
+    return np.append(np.concatenate(pieces), knots[-1])
+
+
+def _lay_out(segments: Sequence[Segment], per_window: int, subdivision: int) -> tuple[list[_Window], int]:
+    """Cut segments into windows; what lies between a cut and the nearest knot becomes a window at rest.
+
+    Returns:
+        The windows, and the nominal number of intervals in one, which sets the number of frequencies.
+    """
     sparse = [len(s.knots) - 1 < SPARSE for s in segments]
+    base = [max(SPARSE_SUBDIVISION if few else 1, subdivision) for few in sparse]
     gaps = [max(1, len(s.knots) - 1) for s in segments]
     counts = [max(1, round(gap / per_window)) for gap in gaps]
     finest = max(
-        math.ceil(gap / count) * (SPARSE_SUBDIVISION if few else 1)
-        for gap, count, few in zip(gaps, counts, sparse, strict=True)
+        math.ceil(gap / count) * parts for gap, count, parts in zip(gaps, counts, base, strict=True)
     )
     windows = []
-    for segment, count, few in zip(segments, counts, sparse, strict=True):
+    for segment, count, few, least in zip(segments, counts, sparse, base, strict=True):
         knots, empty = segment.knots, np.empty(0)
         if knots[0] > segment.low:
             windows.append(_Window(segment.low, float(knots[0]), empty, segment.reference))
@@ -70,13 +86,11 @@ def _lay_out(segments: Sequence[Segment], per_window: int) -> list[_Window]:
             if last == first:
                 continue
             inside = knots[first : last + 1]
-            parts = max(SPARSE_SUBDIVISION if few else 1, math.ceil(finest / (last - first)) if few else 1)
-            steps = np.arange(parts) / parts
-            grid = (inside[:-1, None] + np.diff(inside)[:, None] * steps).ravel()
-            windows.append(_Window(float(inside[0]), float(inside[-1]), np.append(grid, inside[-1]), segment.reference))
+            grid = _subdivide(inside, least, finest if few else least * (last - first))
+            windows.append(_Window(float(inside[0]), float(inside[-1]), grid, segment.reference))
         if knots[-1] < segment.high:
             windows.append(_Window(float(knots[-1]), segment.high, empty, segment.reference))
-    return windows
+    return windows, finest
 
 
 def _rms_speed(windows: Sequence[_Window]) -> float:
@@ -132,6 +146,7 @@ def fit_field(
     *,
     jacobian_weight: float = 1e-2,
     per_window: int = 64,
+    subdivision: int = 1,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> WindowedField:
@@ -140,11 +155,11 @@ def fit_field(
     Args:
         jacobian_weight: j above; from 1e-4 up edits are carried exactly, below 1e-6 the motion depends on the state.
         per_window: Observation gaps per window.
+        subdivision: Quadrature intervals per gap, at least; the basis grows with it. Sparse clips always have 4.
         device: Where the float64 solves run; a device without float64 (MPS) gets them done on the CPU.
     """
     where = torch.device(device)
-    windows = _lay_out(segments, per_window)
-    finest = max((len(window.grid) - 1 for window in windows if len(window.grid)), default=1)
+    windows, finest = _lay_out(segments, per_window, subdivision)
     edges = torch.tensor([window.low for window in windows] + [windows[-1].high], dtype=torch.float64)
     field = WindowedField(edges, rank, max(1, math.ceil(FREQUENCY_SHARE * finest)), _rms_speed(windows), seed=seed)
     field = field.to("cpu" if where.type == "mps" else where)

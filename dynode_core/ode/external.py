@@ -12,6 +12,8 @@ from .solution import Solution, Status
 
 ADAPTIVE_METHODS = ("dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED_METHODS = ("euler", "midpoint", "heun3", "rk4", "explicit_adams", "implicit_adams")
+ADAMS_METHODS, ADAMS_ORDER = ("explicit_adams", "implicit_adams"), 4
+"""Higher orders, torchdiffeq's default, are unstable at the steps that suit a clip."""
 TORCHDIFFEQ_DOPRI5 = "torchdiffeq dopri5"
 TORCHDIFFEQ_METHODS = (TORCHDIFFEQ_DOPRI5, *ADAPTIVE_METHODS, *FIXED_METHODS)
 
@@ -74,7 +76,9 @@ def solve_with_torchdiffeq(
     name = "dopri5" if method == TORCHDIFFEQ_DOPRI5 else method
     if method in FIXED_METHODS:
         span = float((times[-1] - times[0]).abs())
-        options: dict[str, float] = {"step_size": step_size or span / 64}
+        options: dict[str, object] = {"step_size": step_size or span / 64, "interp": "cubic"}
+        if method in ADAMS_METHODS:
+            options["max_order"] = ADAMS_ORDER
     else:
         options = {"max_num_steps": max_steps}
     if len(times) == 1:

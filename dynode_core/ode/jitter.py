@@ -14,8 +14,8 @@ import numpy as np
 from .spline import SplineAlgebra
 
 CORRELATION_BOUNDS = (-0.5, 0.95)
-_GRID = np.logspace(-2.0, 4.5, 40)
-_EXACT_TRACE, _PROBES = 256, 48
+_GRID = np.logspace(-2.0, 4.5, 27)
+_EXACT_TRACE, _PROBES = 256, 24
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,16 @@ def _difference_energy(weights: np.ndarray, states: np.ndarray) -> float:
     return float(np.mean(np.square(sums).sum(axis=1)))
 
 
-def estimate_jitter(times: np.ndarray, states: np.ndarray) -> Jitter:
+def estimate_jitter(times: np.ndarray, states: np.ndarray, samples: np.ndarray | None = None) -> Jitter:
     """Variance and correlation of the jitter of `(K, r)` states at `(K,)` times, K >= 8.
 
-    The ratio of fifth- to fourth-difference energy depends on the correlation alone where motion is smooth.
+    The ratio of fifth- to fourth-difference energy depends on the correlation alone where motion is smooth. It is
+    measured on `(K, C)` samples (the states if None), the variance on the states.
     """
+    samples = states if samples is None else samples
     fourth, fifth = _annihilators(times, 4), _annihilators(times, 5)
-    energies = _difference_energy(fourth, states), _difference_energy(fifth, states)
+    energies = _difference_energy(fourth, samples), _difference_energy(fifth, samples)
+    variance = _difference_energy(fourth, states)
     grid = np.linspace(*CORRELATION_BOUNDS, 291)
 
     def expected(weights: np.ndarray) -> np.ndarray:
@@ -69,9 +72,8 @@ def estimate_jitter(times: np.ndarray, states: np.ndarray) -> Jitter:
         return Jitter(0.0, 0.0)
     expected_fourth, expected_fifth = expected(fourth), expected(fifth)
     best = int(np.argmin(np.abs(expected_fifth / expected_fourth - energies[1] / energies[0])))
-    if best in (0, len(grid) - 1):
-        return Jitter(energies[0] / expected_fourth[best], CORRELATION_BOUNDS[0 if best == 0 else 1])
-    return Jitter(energies[0] / expected_fourth[best], float(grid[best]))
+    correlation = CORRELATION_BOUNDS[0 if best == 0 else 1] if best in (0, len(grid) - 1) else float(grid[best])
+    return Jitter(variance / expected_fourth[best], correlation)
 
 
 def _correlate(probes: np.ndarray, rho: float) -> np.ndarray:

@@ -64,7 +64,7 @@ def _solve_one_leg(
     if method in TORCHDIFFEQ_METHODS:
         return _leg_with_torchdiffeq(field, leg, y0, tau, method=method, rtol=rtol, atol=atol)
     if method == "parallel":
-        solution = solve_leg_in_parallel(field, leg, y0, tau, offset=offset)
+        solution = solve_leg_in_parallel(field, leg, y0, tau, rtol=rtol, atol=atol, offset=offset)
         if solution is not None:
             return solution
     sweeps = {"max_sweeps": 0} if method == "dopri5 in turn" else {}

@@ -22,6 +22,13 @@ def _solved_states(trajectory: LatentTrajectory, times: np.ndarray) -> np.ndarra
     return solution.y[0].double().cpu().numpy()
 
 
+def _edited_states(trajectory: LatentTrajectory, sample: TrajectorySample) -> tuple[np.ndarray, np.ndarray]:
+    """The solved path plus what the edit changed, in order of time."""
+    order = np.argsort(sample.times, kind="stable")
+    change = trajectory.subspace.encode(sample.w_plus) - trajectory.subspace.encode(sample.base_w_plus)
+    return sample.times[order], (_solved_states(trajectory, sample.times) + change.numpy())[order]
+
+
 def _draw_axis(
     axes: Any, k: int, observed: tuple[np.ndarray, np.ndarray], solved: tuple[np.ndarray, np.ndarray],
     edited: tuple[np.ndarray, np.ndarray] | None,
@@ -55,8 +62,7 @@ def plot_trajectory(trajectory: LatentTrajectory, sample: TrajectorySample | Non
     solved = times, _solved_states(trajectory, times)
     edited = None
     if sample is not None and sample.w_plus is not sample.base_w_plus:
-        order = np.argsort(sample.times, kind="stable")
-        edited = sample.times[order], subspace.encode(sample.w_plus).numpy()[order]
+        edited = _edited_states(trajectory, sample)
     count = min(_AXES, subspace.rank)
     energy = subspace.spread.double().square()
     share = (energy / energy.sum().clamp(min=1e-30)).numpy()

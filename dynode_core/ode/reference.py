@@ -65,7 +65,13 @@ def _gaussian_process(times: np.ndarray, states: np.ndarray) -> ReferenceFit:
 
 
 def fit_reference(
-    times: np.ndarray, states: np.ndarray, *, kind: str = "auto", smoothing: float | None = None, seed: int = 0
+    times: np.ndarray,
+    states: np.ndarray,
+    *,
+    kind: str = "auto",
+    smoothing: float | None = None,
+    samples: np.ndarray | None = None,
+    seed: int = 0,
 ) -> ReferenceFit:
     """Choose and fit the reference for `(K, r)` states at `(K,)` increasing times.
 
@@ -73,6 +79,8 @@ def fit_reference(
         kind: One of `REFERENCES`. "auto": a smoothing spline where jitter is identified, a Gaussian process where
             observations are few, the natural cubic spline otherwise.
         smoothing: lam in units of the mean gap cubed, >= 0; None chooses it.
+        samples: `(K, C)` entries of the codes themselves: far more of them than axes, so that the correlation of the
+            jitter shows more clearly. `states` if None.
     """
     if len(times) == 1:
         return ReferenceFit(_Constant(states[0]), "constant", 0.0, 0.0, 0.0)
@@ -83,7 +91,7 @@ def fit_reference(
     unit = float(np.mean(np.diff(times))) ** 3
     deviation, correlation = 0.0, 0.0
     if smoothing is None:
-        jitter = estimate_jitter(times, states) if len(times) >= 8 else None
+        jitter = estimate_jitter(times, states, samples) if len(times) >= 8 else None
         identified = jitter is not None and jitter.identified
         lam = choose_smoothing(times, states, jitter, seed=seed) if jitter is not None and identified else 0.0
         if jitter is not None and identified:

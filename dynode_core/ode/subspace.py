@@ -13,7 +13,8 @@ from torch import Tensor
 
 GRAM_LIMIT = 256
 """Codes up to which the exact Gram matrix is used; beyond it a seeded randomised range finder is faster."""
-_OVERSAMPLING, _POWER_ITERATIONS = 16, 3
+_OVERSAMPLING, _POWER_ITERATIONS = 16, 2
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Subspace:
 
     def encode(self, w_plus: Tensor) -> Tensor:
         """`(N, L, D)` codes to `(N, r)` float64 states."""
-        return self.encode_change(w_plus.reshape(len(w_plus), -1).double() - self.mean.double())
+        flat = w_plus.reshape(len(w_plus), -1)
+        return torch.cat([((part - self.mean) @ self.axes).double() / self.scale for part in flat.split(_CHUNK)])
 
     def encode_change(self, change: Tensor) -> Tensor:
         """`(N, L, D)` or `(N, L * D)` differences of codes to `(N, r)` float64 differences of states."""
@@ -95,7 +97,7 @@ def fit_subspace(w_plus: Tensor, *, rank: int = 64, seed: int = 0) -> Subspace:
         axes, energies = _exact_axes(flat.double() - mean, rank)
     else:
         axes, energies = _randomised_axes(flat - mean, rank, seed)
-    if float(energies[0]) <= 1e-20 * float(flat.double().square().sum()):  # every code is the same
+    if float(energies[0]) <= 1e-14 * float(flat.norm()) ** 2:  # every code is the same
         axes, energies = torch.zeros_like(axes[:, :1]), torch.zeros(1, dtype=torch.float64)
         axes[0] = 1.0
     count = axes.shape[1]

@@ -18,7 +18,7 @@ from .reference import ReferenceFit, fit_reference
 from .settings import TrajectorySettings
 from .subspace import Subspace, fit_subspace
 
-_STAGES = 4
+_STAGES, _SAMPLES = 4, 1024
 
 
 def _check(inverted: InvertedClip) -> None:
@@ -29,8 +29,14 @@ def _check(inverted: InvertedClip) -> None:
         )
 
 
+def _samples(inverted: InvertedClip) -> np.ndarray:
+    """`(K, C)` float32: about a thousand entries of each code, evenly taken."""
+    flat = inverted.w_plus.reshape(len(inverted.times), -1)
+    return flat[:, :: max(1, flat.shape[1] // _SAMPLES)].numpy()
+
+
 def _segments(
-    tau: np.ndarray, states: np.ndarray, cuts: tuple[float, ...], settings: TrajectorySettings
+    tau: np.ndarray, states: np.ndarray, samples: np.ndarray, cuts: tuple[float, ...], settings: TrajectorySettings
 ) -> tuple[list[Segment], list[ReferenceFit], list[float]]:
     """Reference paths of the shots; together they cover [0, 1]."""
     runs, used = split_at_cuts(tau, cuts)
@@ -38,7 +44,8 @@ def _segments(
     segments, fits = [], []
     for run, low, high in zip(runs, bounds[:-1], bounds[1:], strict=True):
         fit = fit_reference(
-            tau[run], states[run], kind=settings.reference, smoothing=settings.smoothing, seed=settings.seed
+            tau[run], states[run], kind=settings.reference, smoothing=settings.smoothing, samples=samples[run],
+            seed=settings.seed,
         )
         segments.append(Segment(low, high, tau[run], fit.reference))
         fits.append(fit)
@@ -47,11 +54,12 @@ def _segments(
 
 def _observed_error(inverted: InvertedClip, subspace: Subspace, states: np.ndarray, solved: np.ndarray) -> float:
     """||solved code - code|| / ||code|| over keyframes, without decoding: axes and their complement are orthogonal."""
-    flat = inverted.w_plus.reshape(len(states), -1)
-    centred = float(sum((part - subspace.mean).double().square().sum() for part in flat.split(256)))
+    total = centred = 0.0
+    for part in inverted.w_plus.reshape(len(states), -1).split(256):
+        total += float(part.norm()) ** 2
+        centred += float((part - subspace.mean).norm()) ** 2
     outside = max(0.0, centred - float(np.square(states).sum()) * subspace.scale**2)
     inside = float(np.square(states - solved).sum()) * subspace.scale**2
-    total = float(sum(part.double().square().sum() for part in flat.split(256)))
     return float(np.sqrt((inside + outside) / max(total, 1e-30)))
 
 
@@ -67,8 +75,8 @@ def _report(
         "probe_gain_low": check.gain_low,
         "probe_gain_high": check.gain_high,
         "jacobian_weight": certified.jacobian_weight,
+        "subdivision": certified.subdivision,
         "tries": certified.tries,
-        "nfe": check.nfe,
         "solver_status": check.status.label,
         "reference": longest.kind,
         "smoothing": longest.smoothing,
@@ -105,13 +113,13 @@ def fit_trajectory(
     progress(1, _STAGES)
     cuts = find_cuts(times, states) if settings.cuts == "auto" else settings.cuts
     asked = () if isinstance(cuts, str) else tuple((cut - start) / duration for cut in cuts)
-    segments, fits, used = _segments(tau, states, asked, settings)
+    segments, fits, used = _segments(tau, states, _samples(inverted), asked, settings)
     reference = np.concatenate([segment.reference.position(segment.knots) for segment in segments])
     progress(2, _STAGES)
     certified = certify(
-        lambda weight: fit_field(
-            segments, subspace.rank, jacobian_weight=weight, per_window=settings.window_intervals, seed=settings.seed,
-            device=settings.device,
+        lambda weight, subdivision: fit_field(
+            segments, subspace.rank, jacobian_weight=weight, per_window=settings.window_intervals,
+            subdivision=subdivision, seed=settings.seed, device=settings.device,
         ),
         tau, torch.from_numpy(reference), settings.jacobian_weight,
         rtol=settings.rtol, atol=settings.atol, seed=settings.seed,
