@@ -70,7 +70,8 @@ def find_model(model: ModelFile, folders: Iterable[Path] = ()) -> Path:
     places = "".join(f"\n  {folder}" for folder in searched)
     raise FileNotFoundError(
         f"{model.purpose} was not found. Install it with\n  {INSTALL_COMMAND}\n"
-        f"(in this pack's folder, with ComfyUI's Python), or put {' or '.join(model.file_names)} into models/{model.folder_hint}. "
+        f"(in this pack's folder, with ComfyUI's Python), or put {' or '.join(model.file_names)} into "
+        f"models/{model.folder_hint}. "
         f"Searched: the Python package {model.package!r}{' and the folders' if places else ''}{places}"
     )
 

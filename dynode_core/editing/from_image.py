@@ -6,6 +6,8 @@ unedited code, and the code follows. So what inversion lost does not enter the e
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,8 +55,9 @@ def edit_from_image(
     """
     check_family("The first code", latent.family, generator.family)
     device = generator.device
-    original = crop_clip(aligned, [0], SIZE).to(device)
-    edited = _as_crop(edited_picture, aligned).to(device)
+    size = min(SIZE, generator.resolution)
+    original = crop_clip(aligned, [0], size).to(device)
+    edited = _as_crop(edited_picture, aligned, size).to(device)
     change = edited - original
     if float(change.abs().mean()) < 1e-4:
         return EditedLatent(
@@ -63,21 +66,22 @@ def edit_from_image(
     base = latent.base_w_plus_0[None].to(device)
     with reuse_large_blocks():
         with torch.no_grad():
-            reconstruction = generator.synthesize(base, size=SIZE)
+            reconstruction = generator.synthesize(base, size=size)
         target = (reconstruction + change).clamp(-1, 1)
         problem = Problem(generator, target, _emphasis(change), perceptual, LossWeights(), anchor=base)
-        total = sum(stage.steps + 1 for stage in STAGES)
+        stages = tuple(replace(stage, size=min(stage.size, size)) for stage in STAGES)
+        total = sum(stage.steps + 1 for stage in stages)
         done = 0
 
         def on_step(image: Tensor) -> None:
             nonlocal done
             done += 1
-            picture = network_to_bytes(torch.cat([target, F.interpolate(image.float(), size=SIZE)], dim=3))[0]
+            picture = network_to_bytes(torch.cat([target, F.interpolate(image.float(), size=size)], dim=3))[0]
             progress(done, total, picture)
 
-        found = optimise_code(problem, base, STAGES, loss_target=0.0, on_step=on_step)
+        found = optimise_code(problem, base, stages, loss_target=0.0, on_step=on_step)
         with torch.no_grad():
-            remaining = target - generator.synthesize(found.w_plus, size=SIZE)
+            remaining = target - generator.synthesize(found.w_plus, size=size)
     weight = (_emphasis(change) > 1).float()
     expressed = 1 - float((remaining.square() * weight).sum() / (change.square() * weight).sum().clamp_min(1e-12))
     delta = (found.w_plus - base)[0].cpu()
@@ -85,20 +89,20 @@ def edit_from_image(
     return EditedLatent(latent.w_plus_0 + strength * delta, latent.base_w_plus_0, (*latent.edits, label), latent.family)
 
 
-def _as_crop(picture: Tensor, aligned: AlignedClip) -> Tensor:
-    """`(1, 3, SIZE, SIZE)` in [-1, 1] of a whole frame or of a square crop."""
+def _as_crop(picture: Tensor, aligned: AlignedClip, size: int) -> Tensor:
+    """`(1, 3, S, S)` in [-1, 1] of a whole frame or of a square crop."""
     pictures = picture[None] if picture.ndim == 3 else picture[:1]
     height, width = pictures.shape[1:3]
     frame_size = (aligned.clip.height, aligned.clip.width)
     if (height, width) == frame_size:
-        return crop(pictures[..., :3].float(), aligned.quads[:1], SIZE)
+        return crop(pictures[..., :3].float(), aligned.quads[:1], size)
     if height != width:
         raise ValueError(
-            f"The edited first frame should be the whole frame ({frame_size[1]} x {frame_size[0]} pixels) or its square crop, "
-            f"but is {width} x {height}. Connect the picture without resizing it, or the first of FrameAlign's crops."
+            f"The edited first frame should be the whole frame ({frame_size[1]} x {frame_size[0]} pixels) or its "
+            f"square crop, but is {width} x {height}. Connect the picture without resizing it, or the first of FrameAlign's crops."
         )
     return F.interpolate(
-        pictures_to_network(pictures[..., :3].float()), size=(SIZE, SIZE), mode="bilinear", antialias=True
+        pictures_to_network(pictures[..., :3].float()), size=(size, size), mode="bilinear", antialias=True
     )
 
 

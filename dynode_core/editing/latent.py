@@ -71,7 +71,7 @@ def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> 
     if len(rows) != num_ws:
         raise ValueError(
             f"Direction {direction.name!r} has {len(rows)} rows that differ, but the codes have {num_ws} rows: it was "
-            f"made for a generator with another number of layers. Choose a direction with {num_ws} rows, or one with equal rows."
+            f"made for a generator with another number of layers. Choose one with {num_ws} rows or with equal rows."
         )
     return rows
 

@@ -40,12 +40,13 @@ def local_proxies(generator: Generator, w_plus: Tensor, sizes: Sequence[int]) ->
     Returns:
         For each size a function from `(M, L, D)` to `(M, 3, size, size)` in about [-1, 1], differentiable in the codes.
     """
-    if not isinstance(generator, HasFeatureMaps):
-        return {size: functools.partial(generator.synthesize, size=size) for size in sizes}
+    proxies = {size: functools.partial(generator.synthesize, size=size) for size in sizes}
+    below = [size for size in sizes if size < generator.resolution]
+    if not below or not isinstance(generator, HasFeatureMaps):
+        return proxies
     with torch.no_grad():
         full = generator.synthesize(w_plus)
-        proxies = {}
-        for size in sizes:
+        for size in below:
             maps = generator.feature_maps(w_plus, size=size).transpose(0, 1).flatten(1)
             images = F.adaptive_avg_pool2d(full, size).transpose(0, 1).flatten(1)
             proxies[size] = functools.partial(_read, generator, size, *_read_out(maps, images))

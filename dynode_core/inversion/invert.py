@@ -70,9 +70,10 @@ class InversionSettings:
                 f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
             )
 
-    def stages(self, first: bool) -> tuple[Stage, ...]:
-        """The stages of the first keyframe or of a further one, cut evenly to `max_steps`."""
+    def stages(self, first: bool, resolution: int = SIZE) -> tuple[Stage, ...]:
+        """The stages of the first keyframe or of a further one, cut to `max_steps` and to the generator's resolution."""
         stages = QUALITIES[self.quality][0 if first else 1]
+        stages = tuple(replace(stage, size=min(stage.size, resolution)) for stage in stages)
         total = sum(stage.steps for stage in stages)
         if not self.max_steps or total <= self.max_steps:
             return stages
@@ -145,16 +146,20 @@ class _Run:
         self._aligned, self._generator, self._settings = aligned, generator, settings
         self._perceptual, self._cache, self._progress = perceptual, cache, progress
         self._encoder = load_thumbnail_encoder(generator.family)
-        first, further = (sum(s.steps + 1 for s in settings.stages(first)) for first in (True, False))
+        self._size = min(SIZE, generator.resolution)
+        first, further = (sum(stage.steps + 1 for stage in self._stages(first)) for first in (True, False))
         self._steps_until = np.cumsum([0, first, *[further] * (num_keyframes - 1)])
         self._done = 0
+
+    def _stages(self, first: bool) -> tuple[Stage, ...]:
+        return self._settings.stages(first, self._size)
 
     def all_codes(self, indices: np.ndarray) -> list[OptimisedCode]:
         codes: list[OptimisedCode] = []
         guess_before: Tensor | None = None
         key = ""
         for number, index in enumerate(indices):
-            target = crop_clip(self._aligned, [int(index)], SIZE).to(self._generator.device)
+            target = crop_clip(self._aligned, [int(index)], self._size).to(self._generator.device)
             guess = self._guess(target)
             candidates = _candidates(guess, guess_before, codes)
             key = self._key(key, target, number == 0)
@@ -175,22 +180,22 @@ class _Run:
 
     def _key(self, key_before: str, target: Tensor, first: bool) -> str:
         perceptual = self._perceptual.name if self._perceptual is not None else ""
-        settings = f"{self._settings.stages(first)}{self._settings.loss_target}{self._settings.weights}"
+        settings = f"{self._stages(first)}{self._settings.loss_target}{self._settings.weights}"
         return content_key([key_before, self._generator.generator_id, perceptual, settings, target])
 
     def _invert_one(self, index: int, target: Tensor, candidates: Tensor, first: bool) -> OptimisedCode:
-        emphasis = emphasis_map(self._aligned, index, SIZE).to(target.device)
+        emphasis = emphasis_map(self._aligned, index, self._size).to(target.device)
         problem = Problem(self._generator, target, emphasis, self._perceptual, self._settings.weights)
 
         def on_step(image: Tensor) -> None:
             if not bool(torch.isfinite(image).all()):
                 raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
             self._done += 1
-            picture = network_to_bytes(torch.cat([target, F.interpolate(image.float(), size=SIZE)], dim=3))[0]
+            picture = network_to_bytes(torch.cat([target, F.interpolate(image.float(), size=self._size)], dim=3))[0]
             self._progress(self._done, int(self._steps_until[-1]), picture)
 
-        stages: Sequence[Stage] = self._settings.stages(first)
-        return optimise_code(problem, candidates, stages, loss_target=self._settings.loss_target, on_step=on_step)
+        target_loss = self._settings.loss_target
+        return optimise_code(problem, candidates, self._stages(first), loss_target=target_loss, on_step=on_step)
 
 
 def _candidates(guess: Tensor, guess_before: Tensor | None, codes: Sequence[OptimisedCode]) -> Tensor:

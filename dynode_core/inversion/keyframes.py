@@ -8,9 +8,9 @@ from ..faces.quads import quad_sides_px
 from ..types import AlignedClip
 from .mesh_regions import UPPER_LOWER_LID, UPPER_LOWER_LIP
 
-MOTION_PER_KEYFRAME = 0.035
+MOTION_PER_KEYFRAME = 0.022
 """Path length between keyframes, in sides of the quad (see `motion`)."""
-MAX_GAP_S = 0.4
+MAX_GAP_S = 0.3
 _MIN_GAP_S = 0.055
 _EXPRESSION_WEIGHT = 1.5
 

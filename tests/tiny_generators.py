@@ -1,0 +1,52 @@
+"""Small random networks with the real structure: they test the pipeline in milliseconds."""
+
+from __future__ import annotations
+
+import torch
+from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
+from torch import Tensor
+
+TINY_FAMILY = "mobile_stylegan-tiny-64"
+
+
+def tiny_mobile_state(width: int = 16, num_layers: int = 4, w_dim: int = 16, seed: int = 0) -> dict[str, Tensor]:
+    """Canonical tensors of a MobileStyleGAN with `width` channels everywhere, resolution 4 * 2**(num_layers + 1) / 2."""
+    random = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, scale: float = 1.0) -> Tensor:
+        return scale * torch.randn(*shape, generator=random)
+
+    def affine(name: str, channels: int) -> dict[str, Tensor]:
+        return {
+            f"{name}.affine.weight": normal(channels, w_dim, scale=0.2 * w_dim**-0.5),
+            f"{name}.affine.bias": torch.ones(channels),
+        }
+
+    state = {
+        "w_avg": normal(w_dim, scale=0.1),
+        "const": normal(1, width, 4, 4),
+        "conv1.weight": normal(width, width, 3, 3, scale=(9 * width) ** -0.5),
+        "conv1.bias": normal(width, scale=0.1),
+        "conv1.noise": normal(1, 1, 4, 4, scale=0.05),
+        "mapping.0.weight": normal(w_dim, w_dim, scale=w_dim**-0.5),
+        "mapping.0.bias": normal(w_dim, scale=0.1),
+    } | affine("conv1", width)
+    for i in range(num_layers):
+        side = 8 << i
+        state |= affine(f"layers.{i}.up", width)
+        for name, in_channels in (("conv1", width // 4), ("conv2", width)):
+            prefix = f"layers.{i}.{name}"
+            state |= affine(prefix, in_channels)
+            state[f"{prefix}.depthwise"] = normal(in_channels, 1, 3, 3, scale=0.4)
+            state[f"{prefix}.pointwise"] = normal(width, in_channels, 1, 1, scale=1.2 * in_channels**-0.5)
+            state[f"{prefix}.bias"] = normal(width, scale=0.1)
+            state[f"{prefix}.noise"] = normal(1, 1, side, side, scale=0.05)
+    state |= affine("to_img", width)
+    state["to_img.weight"] = normal(12, width, 1, 1, scale=0.15)
+    state["to_img.bias"] = torch.zeros(12)
+    return state
+
+
+def tiny_mobile(seed: int = 0) -> MobileStyleGAN:
+    """A 128 px generator with 14 W+ rows of width 16."""
+    return MobileStyleGAN(tiny_mobile_state(seed=seed), family=TINY_FAMILY, generator_id=f"tiny{seed}")
