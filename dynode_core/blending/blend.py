@@ -15,9 +15,8 @@ from ..layout import pictures_to_bytes
 from ..progress import Progress, silent
 from ..types import AlignedClip
 from .background import Background, place_of
-from .colour import match_at_edge, match_to_base
-from .composite import add_residual, put_face
-from .region import FaceRegion, RegionFinder
+from .compositor import Compositor
+from .region import RegionFinder
 from .settings import BlendSettings
 
 if TYPE_CHECKING:
@@ -78,12 +77,12 @@ def _blend_chunks(
     progress: Progress,
 ) -> Iterator[tuple[int, Tensor]]:
     background = Background(aligned.clip, settings.background)
+    compositor = Compositor(settings)
     has_warned = False
     for start in range(0, len(times), settings.chunk):
         stop = min(start + settings.chunk, len(times))
         edited = faces.read(start, stop)
-        needs_base = settings.mode == "residual" or settings.colour_match
-        base = faces.read_base(start, stop) if needs_base else None
+        base = faces.read_base(start, stop) if compositor.uses_base else None
         if base is None and settings.mode == "residual" and not has_warned:
             has_warned = True
             logger.warning(
@@ -94,24 +93,13 @@ def _blend_chunks(
         for i, time_s in enumerate(times[start:stop]):
             frame = background.at(*place_of(aligned.clip.frame_times, time_s))
             region = finder.at(start + i, time_s)
-            finished[i] = _blend_one(frame, edited[i], None if base is None else base[i], region, settings)
+            if region is None:
+                finished[i] = frame
+            else:
+                base_i = None if base is None else base[i]
+                finished[i] = compositor.put(frame, edited[i], base_i, region, float(time_s), start + i)
             progress(start + i + 1, len(times), preview_of(finished[i]))
         yield start, finished
-
-
-def _blend_one(
-    frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion | None, settings: BlendSettings
-) -> Tensor:
-    """One `(H, W, 3)` output frame from one `(3, S, S)` face."""
-    if region is None:
-        return frame
-    if settings.mode == "residual" and base is not None:
-        return add_residual(frame, edited, base, region)
-    if settings.colour_match and base is not None:
-        return put_face(frame, match_to_base(frame, edited, base, region), region)
-    if settings.colour_match:
-        return put_face(frame, match_at_edge(frame, edited, region), region)
-    return put_face(frame, edited, region)
 
 
 def preview_of(frame: Tensor) -> np.ndarray:

@@ -9,26 +9,21 @@ from ..faces.warp import warp_to_frame
 from .region import FaceRegion
 
 
-def add_residual(frame: Tensor, edited: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
-    """The frame plus what the edit changed. `edited` equal to `base` gives the frame back exactly.
+def residual_change(edited: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
+    """What the edit changes: exactly 0 where `edited` equals `base`.
 
     Args:
-        frame: `(H, W, 3)` float32 in [0, 1].
         edited, base: `(3, S, S)` in about [-1, 1]: the rendered face with and without the edit.
         region: where they go.
 
     Returns:
-        `(H, W, 3)`, a new tensor.
+        `(h, w, 3)` over the region's box, to be added to the frame, in its units.
     """
-    change = (edited.clamp(-1, 1) - base.clamp(-1, 1)) * 0.5
-    warped = warp_into(change, region)
-    rows, columns = region.slices()
-    part = frame[rows, columns]
-    return put_part(frame, part + region.mask[..., None] * warped, region)
+    return warp_into((edited.clamp(-1, 1) - base.clamp(-1, 1)) * 0.5, region)
 
 
-def put_face(frame: Tensor, face: Tensor, region: FaceRegion) -> Tensor:
-    """The rendered face laid over the frame.
+def replacing_change(frame: Tensor, face: Tensor, region: FaceRegion) -> Tensor:
+    """What turns the frame into the rendered face.
 
     Args:
         frame: `(H, W, 3)` float32 in [0, 1].
@@ -36,24 +31,23 @@ def put_face(frame: Tensor, face: Tensor, region: FaceRegion) -> Tensor:
         region: where it goes.
 
     Returns:
-        `(H, W, 3)`, a new tensor.
+        `(h, w, 3)` over the region's box.
     """
-    warped = warp_into((face.clamp(-1, 1) + 1) * 0.5, region)
     rows, columns = region.slices()
-    part = frame[rows, columns]
-    return put_part(frame, part + region.mask[..., None] * (warped - part), region)
+    return warp_into((face.clamp(-1, 1) + 1) * 0.5, region) - frame[rows, columns]
 
 
 def warp_into(image: Tensor, region: FaceRegion) -> Tensor:
-    """`(3, S, S)` of the crop to `(h, w, 3)` over the region's box."""
+    """`(C, S, S)` of the crop to `(h, w, C)` over the region's box."""
     height, width = region.mask.shape
     warped, _ = warp_to_frame(image[None], region.local_quad, height, width)
     return warped[0].permute(1, 2, 0)
 
 
-def put_part(frame: Tensor, part: Tensor, region: FaceRegion) -> Tensor:
-    """A copy of `frame` with `part` `(h, w, 3)`, limited to [0, 1], wherever the mask is above 0."""
+def add_change(frame: Tensor, change: Tensor, region: FaceRegion) -> Tensor:
+    """A copy of `frame` with the `(h, w, 3)` change added, limited to [0, 1], wherever the mask is above 0."""
     rows, columns = region.slices()
+    part = frame[rows, columns]
     result = frame.clone()
-    result[rows, columns] = torch.where(region.mask[..., None] > 0, part.clamp(0, 1), frame[rows, columns])
+    result[rows, columns] = torch.where(region.mask[..., None] > 0, (part + change).clamp(0, 1), part)
     return result

@@ -142,6 +142,7 @@ def _best_of_nearby(flows: FlowPair, velocity: np.ndarray, fraction: float) -> n
     step = max(4, max(height, width) // 80)
     shifts = [(dx * reach, dy * reach) for reach in (step, 3 * step) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
     constant = (np.zeros(2, np.float32), np.median(velocity.reshape(-1, 2), axis=0))
+    candidate: np.ndarray
     for number in range(len(constant) + len(shifts)):
         if number < len(constant):
             factor, margin = _CONSTANT_FACTOR, _CONSTANT_MARGIN

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..faces.masks import REGIONS
 
 MODES = ("residual", "replace")
+JOINS = ("feather", "multiband", "poisson")
 BACKGROUNDS = ("flow", "nearest")
 WHOLE_CROP = "whole crop"
 """Region without landmarks: the whole quad, fading at its edges."""
@@ -28,6 +29,13 @@ class BlendSettings:
     """Width over which the edge of the region fades, half of it on each side."""
     colour_match: bool = True
     """"replace" only: carry over the light and colour of the source that the reconstruction lacks."""
+    join: str = "feather"
+    """How the change meets the frame: "feather" fades it; "multiband" fades light over a longer way than detail;
+    "poisson" shifts its colours until they agree along the edge (which also takes back a change of complexion)."""
+    grain: bool = False
+    """"replace" only: add as much camera grain as the face lacks against the frame."""
+    keep_occluders: bool = False
+    """Leave out what stands before the face: where the source differs much from the reconstruction."""
     background: str = "flow"
     """Frames at times between source frames: "flow" (moved along optical flow) or "nearest"."""
     mask_smoothing: float = 2.0
@@ -38,6 +46,7 @@ class BlendSettings:
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)
         _check_choice("region", self.region, (*REGIONS, WHOLE_CROP))
+        _check_choice("join", self.join, JOINS)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_range("dilate", self.dilate, -0.5, 0.5)
         _check_range("feather", self.feather, 0.0, 0.5)

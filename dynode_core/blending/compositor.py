@@ -1,0 +1,111 @@
+"""One finished frame after another, with the little that has to be remembered between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .colour import match_at_edge, match_to_base
+from .composite import add_change, replacing_change, residual_change, warp_into
+from .grain import grain_deviation, make_grain
+from .joins import feathered, membrane, multiband
+from .occluders import find_occluders
+from .region import FaceRegion
+from .settings import BlendSettings
+
+_MEMBRANE_TIME_S = 0.08
+_OCCLUDER_TIME_S = 0.05
+_GRAIN_TIME_S = 0.5
+
+
+class SlowValue:
+    """An exponential average over time (first order low-pass). Jumps of time and of value start it anew.
+
+    Args:
+        time_constant_s: after this long a step has come through to 63 %.
+        jump: a mean difference larger than this is a new scene, not a change.
+    """
+
+    def __init__(self, time_constant_s: float, jump: float) -> None:
+        self._time_constant_s, self._jump = time_constant_s, jump
+        self._value: Tensor | None = None
+        self._time_s = 0.0
+
+    def follow(self, value: Tensor, time_s: float) -> Tensor:
+        """The average after `value` arrived at `time_s`."""
+        passed_s = time_s - self._time_s
+        if (
+            self._value is not None
+            and 0 <= passed_s < 6 * self._time_constant_s
+            and float((value - self._value).abs().mean()) < self._jump
+        ):
+            value = self._value + (1 - np.exp(-passed_s / self._time_constant_s)) * (value - self._value)
+        self._value, self._time_s = value, time_s
+        return value
+
+
+class Compositor:
+    """Puts faces into frames, in order of time."""
+
+    def __init__(self, settings: BlendSettings) -> None:
+        self._settings = settings
+        self._membrane = SlowValue(_MEMBRANE_TIME_S, jump=0.1)
+        self._occluders = SlowValue(_OCCLUDER_TIME_S, jump=0.5)
+        self._grain = SlowValue(_GRAIN_TIME_S, jump=0.02)
+
+    @property
+    def uses_base(self) -> bool:
+        """Whether the unedited faces make a difference."""
+        settings = self._settings
+        return settings.mode == "residual" or settings.colour_match or settings.keep_occluders
+
+    def put(
+        self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion, time_s: float, index: int
+    ) -> Tensor:
+        """The finished frame, a new tensor.
+
+        Args:
+            frame: `(H, W, 3)` float32 in [0, 1].
+            edited: `(3, S, S)` in about [-1, 1].
+            base: the same without the edit, or None.
+            region: where it goes.
+            time_s: of the frame in the source clip.
+            index: number of the output frame, which seeds the grain.
+        """
+        settings = self._settings
+        if settings.keep_occluders and base is not None:
+            covered = self._occluders.follow(find_occluders(frame, base, region), time_s)
+            region = replace(region, mask=region.mask * (1 - warp_into(covered, region)[..., 0]))
+        if settings.mode == "residual" and base is not None:
+            change = residual_change(edited, base, region)
+        else:
+            change = replacing_change(frame, self._matched(frame, edited, base, region), region)
+            if settings.grain:
+                change = self._with_grain(frame, change, region, time_s, index)
+        return add_change(frame, self._join(change, region, time_s), region)
+
+    def _matched(self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion) -> Tensor:
+        if not self._settings.colour_match:
+            return edited
+        return match_at_edge(frame, edited, region) if base is None else match_to_base(frame, edited, base, region)
+
+    def _with_grain(self, frame: Tensor, change: Tensor, region: FaceRegion, time_s: float, index: int) -> Tensor:
+        """The change plus the grain that the face lacks against the frame."""
+        rows, columns = region.slices()
+        part = frame[rows, columns]
+        source = grain_deviation(part, region.mask)
+        rendered = grain_deviation(part + change, region.mask)
+        missing = torch.tensor(max(source**2 - rendered**2, 0.0) ** 0.5)
+        deviation = float(self._grain.follow(missing, time_s))
+        return change + make_grain(part.shape[0], part.shape[1], deviation=deviation, seed=index)
+
+    def _join(self, change: Tensor, region: FaceRegion, time_s: float) -> Tensor:
+        if self._settings.join == "multiband":
+            return multiband(change, region.mask)
+        if self._settings.join == "poisson":
+            surface = self._membrane.follow(membrane(change, region), time_s)
+            change = change - warp_into(surface, region)
+        return feathered(change, region.mask)
