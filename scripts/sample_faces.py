@@ -1,6 +1,6 @@
 """Sample generated faces and measure them: the data behind the shipped encoder and directions.
 
-    python scripts/sample_faces.py --count 1600 --out .cache/face_samples.safetensors
+    python scripts/sample_faces.py --count 900 --out .cache/face_samples.safetensors
 
 Writes w codes, 64 px pictures, mediapipe blendshapes and head poses; goes on where an earlier run stopped.
 About 0.6 s per face on one core.
@@ -60,7 +60,7 @@ def measure(generator: Generator, landmarker: FaceLandmarker, w: torch.Tensor) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1600)
+    parser.add_argument("--count", type=int, default=900)
     parser.add_argument("--out", type=Path, default=Path(".cache/face_samples.safetensors"))
     args = parser.parse_args()
     generator = load_generator()

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_generators import tiny_mobile
+
 from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.inversion import InversionSettings, LossWeights, invert_clip
 from dynode_pack.dynode_core.inversion.cache import KeyframeCache, content_key
@@ -16,7 +18,6 @@ from dynode_pack.dynode_core.inversion.optimise import OptimisedCode, Problem, S
 from dynode_pack.dynode_core.inversion.thumbnail_encoder import fit_thumbnail_encoder
 from dynode_pack.dynode_core.types import AlignedClip, FaceTrack
 from dynode_pack.dynode_core.video import TensorClip
-from tiny_generators import tiny_mobile
 
 
 def _aligned(pictures: torch.Tensor, landmarks: np.ndarray | None = None) -> AlignedClip:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from torch import Tensor
+
+from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 
 TINY_FAMILY = "mobile_stylegan-tiny-64"
 
 
 def tiny_mobile_state(width: int = 16, num_layers: int = 4, w_dim: int = 16, seed: int = 0) -> dict[str, Tensor]:
-    """Canonical tensors of a MobileStyleGAN with `width` channels everywhere, resolution 4 * 2**(num_layers + 1) / 2."""
+    """Canonical tensors of a MobileStyleGAN with `width` channels everywhere, `8 * 2**num_layers` px."""
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, scale: float = 1.0) -> Tensor:

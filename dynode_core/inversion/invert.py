@@ -71,7 +71,7 @@ class InversionSettings:
             )
 
     def stages(self, first: bool, resolution: int = SIZE) -> tuple[Stage, ...]:
-        """The stages of the first keyframe or of a further one, cut to `max_steps` and to the generator's resolution."""
+        """The stages of the first keyframe or of a further one, within `max_steps` and the generator's resolution."""
         stages = QUALITIES[self.quality][0 if first else 1]
         stages = tuple(replace(stage, size=min(stage.size, resolution)) for stage in stages)
         total = sum(stage.steps for stage in stages)
