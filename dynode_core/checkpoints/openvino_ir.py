@@ -6,6 +6,7 @@ Nothing in it is executed here. Layout facts: OpenVINO IR version 10/11 document
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -40,7 +41,7 @@ def read_constants(xml_path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{xml_path} declares XML entities, which an OpenVINO network never does. Refused.")
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"{xml_path} is not well-formed XML ({error}): download it again.") from error
     weights = bin_path.read_bytes()
     constants: dict[str, np.ndarray] = {}
@@ -56,15 +57,21 @@ def read_constants(xml_path: Path) -> dict[str, np.ndarray]:
 
 
 def _constant(name: str, attributes: dict[str, str], weights: bytes, bin_path: Path) -> np.ndarray:
-    shape = tuple(int(size) for size in re.findall(r"\d+", attributes.get("shape", "")))
-    offset, size = int(attributes["offset"]), int(attributes["size"])
+    try:
+        shape = tuple(int(size) for size in re.findall(r"\d{1,12}", attributes.get("shape", "")))
+        offset, size = int(attributes["offset"]), int(attributes["size"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"Constant {name!r} of {bin_path.with_suffix('.xml')} does not say where its numbers lie ({error}): the file is "
+            "damaged. Download it again."
+        ) from error
     dtype = np.dtype(_ELEMENT_TYPES[attributes["element_type"]])
-    if offset < 0 or offset + size > len(weights):
+    if offset < 0 or size < 0 or offset + size > len(weights):
         raise ValueError(
             f"Constant {name!r} should lie at bytes {offset} to {offset + size} of {bin_path}, but the file has "
             f"{len(weights)} bytes: it is truncated. Download it again."
         )
-    if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != size:
+    if math.prod(shape) * dtype.itemsize != size:
         raise ValueError(
             f"Constant {name!r} of {bin_path} has shape {shape} but {size} bytes: the pair does not belong together."
         )
