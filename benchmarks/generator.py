@@ -1,0 +1,256 @@
+"""Time the generators: fast operations against the reference, MobileStyleGAN against OpenVINO, CUDA where there is one.
+
+    python benchmarks/generator.py --out benchmarks/results/generator-<machine>.json
+
+Random weights of the full size (timings do not depend on their values), one process, the variants in turn, the best of
+--repeats. On a shared machine wall time is noise: the processor time beside it, and the load, say how far to trust it.
+Needs no model file; MobileStyleGAN is measured if the package `random_face` is installed, OpenVINO if that is too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from dynode_core.generators.stylegan2 import StyleGAN2  # noqa: E402
+from dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes  # noqa: E402
+from dynode_core.memory import reuse_large_blocks  # noqa: E402
+
+
+def main() -> None:
+    """Measure and write one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--resolution", type=int, nargs="+", default=[256, 1024], help="StyleGAN2 sizes in pixels")
+    parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs counts")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="batch sizes on CUDA")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    report: dict[str, Any] = {"machine": machine(options.threads), "cpu": {}, "mobile_stylegan": {}, "cuda": {}}
+    with reuse_large_blocks():
+        for resolution in options.resolution:
+            report["cpu"][f"stylegan2_{resolution}"] = stylegan2_on_cpu(resolution, options.repeats)
+            print(json.dumps(report["cpu"], indent=2), flush=True)
+        report["mobile_stylegan"] = mobile_stylegan(options.repeats, options.threads)
+    if torch.cuda.is_available():
+        report["cuda"] = stylegan2_on_cuda(max(options.resolution), options.batches, options.repeats)
+    report["machine"]["load_average_after"] = load_average()
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Hardware, software, date and commit: what a number means nothing without."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").is_file():
+        names = [
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ]
+        cpu = names[0] if names else cpu
+    return {
+        "cpu": cpu,
+        "cpu_count": os.cpu_count(),
+        "threads": threads,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "load_average_before": load_average(),
+    }
+
+
+def load_average() -> float | None:
+    """Running processes over the last minute, where the system says."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+
+
+def random_stylegan2(resolution: int, **options: Any) -> StyleGAN2:
+    """Full-width config-f with random weights."""
+    config = StyleGAN2Config(z_dim=512, w_dim=512, resolution=resolution, mapping_layers=8, **options)
+    base = 32768 if resolution >= 512 else 16384
+    channels = {res: min(base // res, 512) for res in config.block_resolutions}
+    source = torch.Generator().manual_seed(0)
+    state = {name: torch.randn(shape, generator=source) for name, shape in expected_shapes(config, channels).items()}
+    for name in state:
+        if name.endswith("affine.bias"):
+            state[name] += 1
+    return StyleGAN2(state, config, family="random", generator_id="random")
+
+
+def codes(generator: Any, batch: int = 1) -> Tensor:
+    """`(batch, L, D)` seeded codes."""
+    z = torch.randn(batch, generator.z_dim, generator=torch.Generator().manual_seed(1)).to(generator.device)
+    with torch.no_grad():
+        return generator.map(z)
+
+
+def forward(generator: Any, w_plus: Tensor) -> Tensor:
+    """One picture, no gradient."""
+    with torch.no_grad():
+        return generator.synthesize(w_plus)
+
+
+def forward_backward(generator: Any, w_plus: Tensor, size: int | None = None) -> Tensor:
+    """One picture and the gradient of its mean square with respect to the codes."""
+    leaf = w_plus.clone().requires_grad_()
+    generator.synthesize(leaf, size=size).square().mean().backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def best(variants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """Wall and processor seconds of each variant, the best of `repeats`, the variants taking turns."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    for run in variants.values():
+        run()
+    for _ in range(repeats):
+        for name, run in variants.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            run()
+            times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    return {
+        name: {"wall_s": round(min(w for w, _ in values), 3), "processor_s": round(min(p for _, p in values), 3)}
+        for name, values in times.items()
+    }
+
+
+def stylegan2_on_cpu(resolution: int, repeats: int) -> dict[str, Any]:
+    """Reference against fast operations, forward and forward + backward, and how much the pictures differ."""
+    generator = random_stylegan2(resolution)
+    w_plus = codes(generator)
+
+    def using(implementation: str, run: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            generator.implementation = implementation  # type: ignore[assignment]
+            return run(generator, w_plus)
+
+        return call
+
+    result: dict[str, Any] = {}
+    for name, run in (("forward", forward), ("forward_backward", forward_backward)):
+        timed = best({kind: using(kind, run) for kind in ("reference", "fast")}, repeats)
+        result[name] = timed | {f"speedup_{key}": ratio(timed, key) for key in ("wall_s", "processor_s")}
+    reference, fast = using("reference", forward)(), using("fast", forward)()
+    result["largest_difference_relative"] = float((reference - fast).abs().max() / reference.abs().max())
+    return result
+
+
+def ratio(timed: dict[str, dict[str, float]], key: str) -> float:
+    """How many times faster `fast` is than `reference`."""
+    return round(timed["reference"][key] / timed["fast"][key], 2)
+
+
+def mobile_stylegan(repeats: int, threads: int) -> dict[str, Any]:
+    """The default generator, and the OpenVINO runtime on the same file if it is installed."""
+    from dynode_core.checkpoints.load import load_generator
+    from dynode_core.model_files import GENERATOR, find_model
+
+    try:
+        source = find_model(GENERATOR)
+    except FileNotFoundError as error:
+        return {"skipped": str(error).splitlines()[0]}
+    generator = load_generator()
+    w_plus = codes(generator)
+    variants: dict[str, Callable[[], Any]] = {"torch": lambda: forward(generator, w_plus)}
+    network = openvino_network(source, threads)
+    if network is not None:
+        variants["openvino"] = network
+    result: dict[str, Any] = {"forward": best(variants, repeats)}
+    result["forward_backward"] = best({"torch": lambda: forward_backward(generator, w_plus)}, repeats)
+    if network is not None:
+        for key in ("wall_s", "processor_s"):
+            timed = result["forward"]
+            result[f"times_openvino_{key}"] = round(timed["torch"][key] / timed["openvino"][key], 2)
+    return result
+
+
+def openvino_network(source: Path, threads: int) -> Callable[[], Any] | None:
+    """A call of the OpenVINO runtime on `source`, float32; None if it is not installed or the file is no IR."""
+    try:
+        import openvino
+    except ImportError:
+        return None
+    if source.suffix != ".xml":
+        return None
+    core = openvino.Core()
+    model = core.read_model(str(source))
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(model, "CPU", settings)
+    import numpy as np
+
+    inputs = [
+        np.random.RandomState(0).randn(*[max(1, n.get_length()) for n in port.partial_shape])
+        for port in compiled.inputs
+    ]
+    inputs = [values.astype(np.float32) for values in inputs]
+    return lambda: compiled(inputs)
+
+
+def stylegan2_on_cuda(resolution: int, batches: list[int], repeats: int) -> dict[str, Any]:
+    """fp32 reference against the fast path in fp32 and with half-precision layers: seconds and memory per batch."""
+    generator: Any = random_stylegan2(resolution, conv_clamp=256.0, num_fp16_res=4).cuda()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    result: dict[str, Any] = {}
+    variants = {"reference_fp32": ("reference", "never"), "fast_fp32": ("fast", "never"), "fast_fp16": ("fast", "cuda")}
+    for batch in batches:
+        w_plus, pictures, entry = codes(generator, batch), {}, {}
+        for name, (implementation, half) in variants.items():
+            generator.implementation, generator.half_precision = implementation, half
+            entry[name] = cuda_case(generator, w_plus, repeats)
+            pictures[name] = forward(generator, w_plus[:1])
+        spread = pictures["reference_fp32"].std()
+        entry["mean_difference_fp16_in_255ths"] = float(
+            (pictures["fast_fp16"] - pictures["reference_fp32"]).abs().mean() / spread * 255 / 2
+        )
+        entry["speedup_fp16"] = round(entry["reference_fp32"]["forward_s"] / entry["fast_fp16"]["forward_s"], 2)
+        result[f"batch_{batch}"] = entry
+    return result
+
+
+def cuda_case(generator: Any, w_plus: Tensor, repeats: int) -> dict[str, float]:
+    """Best seconds and peak memory of one variant on the GPU."""
+    result = {}
+    for name, run in (("forward", forward), ("forward_backward", forward_backward)):
+        try:
+            run(generator, w_plus)
+            torch.cuda.reset_peak_memory_stats()
+            seconds = []
+            for _ in range(repeats):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                run(generator, w_plus)
+                torch.cuda.synchronize()
+                seconds.append(time.perf_counter() - start)
+            result[f"{name}_s"] = round(min(seconds), 4)
+            result[f"{name}_peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            result[f"{name}_s"] = float("nan")
+    return result
+
+
+if __name__ == "__main__":
+    main()
