@@ -1,0 +1,183 @@
+"""What the nodes add to the core: ComfyUI's tensors, videos, progress, memory and model folders."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.comfy
+FRAMES, SIDE = 10, 32
+
+
+@pytest.fixture(scope="module")
+def node_module() -> Callable[[str], ModuleType]:
+    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
+    import comfy_env
+
+    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
+    importlib.import_module("comfy.cli_args").args.cpu = True
+    return lambda name: importlib.import_module(f"dynode_pack.nodes.{name}")
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    from dynode_pack.dynode_core.video import VideoWriter
+
+    path = tmp_path / "film.mp4"
+    with VideoWriter(path, Fraction(25), (SIDE, SIDE)) as writer:
+        writer.write(torch.rand(FRAMES, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(0)))
+    return path
+
+
+class SmallGenerator(torch.nn.Module):
+    """As much of a generator as the model manager touches."""
+
+    generator_id, family, resolution = "0123", "test-family", 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4).requires_grad_(False)
+        self.register_buffer("w_avg", torch.zeros(4))
+
+    @property
+    def device(self) -> torch.device:
+        return self.w_avg.device
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x + self.w_avg)
+
+
+def test_nodes_make_ordinary_tensors(node_module: Callable[[str], ModuleType]) -> None:
+    devices = node_module("devices")
+    with torch.inference_mode():
+        made = devices.outside_inference_mode(lambda: torch.ones(2))()
+        assert torch.ones(2).is_inference()
+    assert not made.is_inference()
+
+
+def test_generator_gives_gradients_after_other_nodes_moved_it(node_module: Callable[[str], ModuleType]) -> None:
+    devices = node_module("devices")
+    loaded = devices.hold_generator(SmallGenerator())
+    with torch.inference_mode():
+        loaded.patcher.model.double()  # what moving between devices does to weights, on a machine with one device
+        with torch.inference_mode(False):
+            generator = loaded.ready()
+            x = torch.ones(1, 4, dtype=torch.float64, requires_grad=True)
+            generator(x).sum().backward()
+    assert x.grad is not None and bool(x.grad.any())
+    assert not any(p.requires_grad for p in generator.parameters())
+
+
+def test_previews_are_throttled_and_steps_are_not_lost(
+    node_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utils = importlib.import_module("comfy.utils")
+    seen: list[tuple[int, int, Any]] = []
+    monkeypatch.setattr(
+        utils, "PROGRESS_BAR_HOOK", lambda value, total, preview, node_id=None: seen.append((value, total, preview))
+    )
+    clock = iter(np.arange(200) / 100)
+    progress_module = node_module("progress")
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: float(next(clock)))
+    progress = progress_module.NodeProgress()
+    for done in range(1, 101):
+        progress(done, 100, np.zeros((8, 8, 3), np.uint8))
+    assert sum(preview is not None for _, _, preview in seen) <= 5
+    assert seen[-1][:2] == (100, 100)
+
+
+def test_cancel_is_heard_at_the_next_step(node_module: Callable[[str], ModuleType]) -> None:
+    management = importlib.import_module("comfy.model_management")
+    progress = node_module("progress").NodeProgress()
+    progress(1, 10)
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        progress(2, 10)
+
+
+def test_sheet_puts_tiles_side_by_side(node_module: Callable[[str], ModuleType]) -> None:
+    tiles = [np.full((20, 30, 3), value, np.uint8) for value in (0, 51, 102, 255)]
+    sheet = node_module("pictures").sheet(tiles, columns=3)
+    assert sheet.shape == (1, 40, 90, 3)
+    assert [float(sheet[0, 5, x, 0]) for x in (15, 45, 75)] == pytest.approx([0.0, 0.2, 0.4])
+    assert float(sheet[0, 25, 15, 0]) == 1.0
+    assert float(sheet[0, 25, 45, 0]) == 0.0
+
+
+def test_pictures_that_do_not_fit_are_refused(
+    node_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = node_module("pictures")
+    monkeypatch.setattr(pictures.comfy.model_management, "get_free_memory", lambda _device: 8 * 2**20)
+    assert pictures.frames_wanted(pictures.FIRST, 10_000, 256, 256) == 1
+    assert pictures.frames_wanted(pictures.ALL, 5, 256, 256) == 5
+    with pytest.raises(ValueError, match="10000 frames of 256 x 256"):
+        pictures.frames_wanted(pictures.ALL, 10_000, 256, 256)
+
+
+def test_frames_are_gathered_in_order(node_module: Callable[[str], ModuleType]) -> None:
+    images = torch.rand(7, 3, 4, 4) * 2 - 1
+    gathered = node_module("pictures").gather_faces(lambda a, b: images[a:b], 7, chunk=3)
+    torch.testing.assert_close(gathered, (images.permute(0, 2, 3, 1) + 1) / 2)
+
+
+def test_video_file_is_read_where_it_lies_and_only_the_trimmed_part(
+    node_module: Callable[[str], ModuleType], film: Path
+) -> None:
+    latest = importlib.import_module("comfy_api.latest")
+    clips = node_module("clips")
+    whole = clips.clip_of(latest.InputImpl.VideoFromFile(str(film)), fps=1.0)
+    assert (whole.path, whole.num_frames, whole.fps) == (film, FRAMES, 25)
+    part = clips.clip_of(latest.InputImpl.VideoFromFile(str(film)).as_trimmed(0.08, 0.2), fps=1.0)
+    assert part.num_frames == 5
+    assert torch.equal(part.read([0]), whole.read([2]))
+
+
+def test_video_in_memory_is_read_with_its_sound(node_module: Callable[[str], ModuleType], film: Path) -> None:
+    latest = importlib.import_module("comfy_api.latest")
+    clips = node_module("clips")
+    from_bytes = clips.clip_of(latest.InputImpl.VideoFromFile(io.BytesIO(film.read_bytes())), fps=1.0)
+    assert from_bytes.num_frames == FRAMES
+    audio = {"waveform": torch.zeros(1, 2, 16000), "sample_rate": 16000}
+    pictures = torch.rand(4, 8, 8, 3)
+    parts = latest.Types.VideoComponents(images=pictures, audio=audio, frame_rate=Fraction(30000, 1001))
+    clip = clips.clip_of(latest.InputImpl.VideoFromComponents(parts), fps=1.0)
+    assert clip.fps == Fraction(30000, 1001)
+    assert torch.equal(clip.read([1]), pictures[1:2])
+    assert clip.path is not None and clip.path.stat().st_size > 0
+
+
+def test_pictures_play_at_the_given_rate(node_module: Callable[[str], ModuleType]) -> None:
+    clips = node_module("clips")
+    clip = clips.clip_of(torch.rand(3, 8, 8, 4), fps=29.97)
+    assert (clip.num_frames, clip.fps, clip.read([0]).shape[-1]) == (3, Fraction(30000, 1001), 3)
+    with pytest.raises(ValueError, match="empty"):
+        clips.clip_of(torch.zeros(0, 8, 8, 3), fps=25.0)
+
+
+def test_model_folders_keep_the_paths_of_the_user(
+    node_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder_paths = importlib.import_module("folder_paths")
+    model_folders = node_module("model_folders")
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {"stylegan2": ([str(tmp_path)], set())})
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    model_folders.register()
+    model_folders.register()
+    assert model_folders.folders("stylegan2") == (tmp_path, tmp_path / "models" / "stylegan2")
+    for name in ("a.pkl", "a.pkl.dynode.safetensors", "readme.txt", "b.safetensors"):
+        (tmp_path / name).touch()
+    assert model_folders.files("stylegan2") == ["a.pkl", "b.safetensors"]
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        model_folders.full_path("stylegan2", "gone.pkl")
