@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from . import __version__, ode
 from . import cli_commands as commands
@@ -76,13 +77,23 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if empty else super()._get_help_string(action)
 
 
+def _choice(group: Any, flag: str, choices: Sequence[str], what: str, *, default: str | None = None) -> None:
+    """An option with many or long choices: they are listed in the help and not in the usage line."""
+    listed = ", ".join(f"'{choice}'" if " " in choice else choice for choice in choices)
+    group.add_argument(
+        flag, choices=tuple(choices), default=default or choices[0], metavar="NAME", help=f"{what}: {listed}"
+    )
+
+
 def _clip_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("clip and face")
     group.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at this second of the clip")
     group.add_argument("--duration", type=float, metavar="S", help="use this many seconds of the clip")
     group.add_argument("--face", choices=PICKS, default=PICKS[0], help="order in which faces are counted")
     group.add_argument("--face-index", type=int, default=0, metavar="N", help="which face in that order")
-    group.add_argument("--smoothing", type=float, default=1.0, help="smoothing of the crop's path, 0 for none")
+    group.add_argument(
+        "--smoothing", type=float, metavar="X", default=1.0, help="smoothing of the crop's path, 0 for none"
+    )
     group.add_argument(
         "--crop-size", type=int, default=512, choices=(256, 512, 1024), help="side of the crops in pixels"
     )
@@ -95,7 +106,9 @@ def _invert_options(parser: argparse.ArgumentParser) -> None:
         "--keyframe-every", type=int, default=0, metavar="N", help="every N-th frame; 0 chooses by movement"
     )
     group.add_argument("--max-keyframes", type=int, default=0, metavar="N", help="at most so many; 0: no limit")
-    group.add_argument("--loss-target", type=float, default=0.0, help="a keyframe is done below this; 0: all steps")
+    group.add_argument(
+        "--loss-target", type=float, metavar="X", default=0.0, help="a keyframe is done below this; 0: all steps"
+    )
     group.add_argument("--max-steps", type=int, default=0, metavar="N", help="limit per keyframe; 0: by quality")
 
 
@@ -103,11 +116,11 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("trajectory")
     group.add_argument("--path-smoothing", type=float, metavar="X", help="strength of smoothing; measured if left out")
     group.add_argument(
-        "--state-dependence", type=float, default=0.0, help="0 carries an edit unchanged, 1 lets it drift"
+        "--state-dependence", type=float, metavar="X", default=0.0, help="0 carries an edit unchanged, 1 lets it drift"
     )
     group.add_argument("--cuts", choices=("auto", "none"), default="auto", help="find changes of shot, or not")
-    group.add_argument("--seed", type=int, default=0, help="of the random parts of the vector field")
-    group.add_argument("--rank", type=int, default=64, help="axes of the space of the path, at most")
+    group.add_argument("--seed", type=int, metavar="N", default=0, help="of the random parts of the vector field")
+    group.add_argument("--rank", type=int, metavar="N", default=64, help="axes of the space of the path, at most")
     group.add_argument("--plot", metavar="PNG", help="also draw the path")
 
 
@@ -121,21 +134,26 @@ def _edit_options(parser: argparse.ArgumentParser) -> None:
         help="add a direction (a shipped name or a file), such as smile=3 or yaw=1@0-7; may be given several times",
     )
     group.add_argument("--picture", metavar="PNG", help="the first face as it should look, framed as the crop")
-    group.add_argument("--picture-strength", type=float, default=1.0, help="how far to go towards the picture")
+    group.add_argument(
+        "--picture-strength", type=float, metavar="X", default=1.0, help="how far to go towards the picture"
+    )
 
 
 def _solve_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("times")
     group.add_argument(
         "--times",
+        metavar="TEXT",
         default="same",
         help="same | x4 | '120 frames' | '60 fps' | '0, 0.1, 0.25' (seconds)",
     )
     group.add_argument("--slow-motion", action="store_true", help="play more frames longer instead of faster")
-    group.add_argument("--method", choices=ode.METHODS, default="dopri5", help="solver")
-    group.add_argument("--rtol", type=float, default=1e-5, help="relative tolerance")
-    group.add_argument("--atol", type=float, default=1e-6, help="absolute tolerance")
-    group.add_argument("--faithful", type=float, default=1.0, help="1 keeps every keyframe, 0 only the smooth path")
+    _choice(group, "--method", ode.METHODS, "solver")
+    group.add_argument("--rtol", type=float, metavar="X", default=1e-5, help="relative tolerance")
+    group.add_argument("--atol", type=float, metavar="X", default=1e-6, help="absolute tolerance")
+    group.add_argument(
+        "--faithful", type=float, metavar="X", default=1.0, help="1 keeps every keyframe, 0 only the smooth path"
+    )
 
 
 def _render_options(parser: argparse.ArgumentParser) -> None:
@@ -148,11 +166,13 @@ def _render_options(parser: argparse.ArgumentParser) -> None:
 def _blend_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("blending")
     group.add_argument("--mode", choices=MODES, default=MODES[0], help="how faces and frames are joined")
-    group.add_argument("--region", choices=(*REGIONS, WHOLE_CROP), default="face and forehead", help="what is replaced")
-    group.add_argument("--dilate", type=float, default=0.0, help="grow the region, in shares of the crop")
-    group.add_argument("--feather", type=float, default=0.08, help="width of its soft edge, in shares of the crop")
+    _choice(group, "--region", (*REGIONS, WHOLE_CROP), "what may change", default="face and forehead")
+    group.add_argument("--dilate", type=float, metavar="X", default=0.0, help="grow the region, in shares of the crop")
+    group.add_argument(
+        "--feather", type=float, metavar="X", default=0.08, help="width of its soft edge, in shares of the crop"
+    )
     group.add_argument("--background", choices=BACKGROUNDS, default=BACKGROUNDS[0], help="for times between frames")
-    group.add_argument("--crf", type=int, default=16, help="encoder quality, 0 (best, large) to 51")
+    group.add_argument("--crf", type=int, metavar="N", default=16, help="encoder quality, 0 (best, large) to 51")
     group.add_argument("--no-sound", action="store_true", help="leave the sound out")
 
 
