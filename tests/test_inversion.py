@@ -38,7 +38,7 @@ def _aligned(pictures: torch.Tensor, landmarks: np.ndarray | None = None) -> Ali
 def _clip_of(generator, num_frames: int) -> tuple[AlignedClip, torch.Tensor]:
     """A clip of faces that the generator itself makes along a straight path of codes."""
     random = torch.Generator().manual_seed(1)
-    ends = generator.map(torch.randn(2, generator.z_dim, generator=random), truncation_psi=0.5)
+    ends = generator.map(torch.randn(2, generator.z_dim, generator=random), truncation_psi=1.2)
     mix = torch.linspace(0, 0.6, num_frames)[:, None, None]
     codes = ends[:1] + mix * (ends[1:] - ends[:1])
     with torch.no_grad():

@@ -35,19 +35,26 @@ def tiny_mobile_state(width: int = 16, num_layers: int = 4, w_dim: int = 16, see
     for i in range(num_layers):
         side = 8 << i
         state |= affine(f"layers.{i}.up", width)
+        state[f"layers.{i}.up.affine.bias"][width // 4 :] = 0.1  # little detail: pictures are smooth, as faces are
         for name, in_channels in (("conv1", width // 4), ("conv2", width)):
             prefix = f"layers.{i}.{name}"
             state |= affine(prefix, in_channels)
-            state[f"{prefix}.depthwise"] = normal(in_channels, 1, 3, 3, scale=0.4)
+            state[f"{prefix}.depthwise"] = (1 + normal(in_channels, 1, 3, 3, scale=0.5)) / 6
             state[f"{prefix}.pointwise"] = normal(width, in_channels, 1, 1, scale=1.2 * in_channels**-0.5)
             state[f"{prefix}.bias"] = normal(width, scale=0.1)
             state[f"{prefix}.noise"] = normal(1, 1, side, side, scale=0.05)
     state |= affine("to_img", width)
-    state["to_img.weight"] = normal(12, width, 1, 1, scale=0.15)
+    state["to_img.weight"] = normal(12, width, 1, 1, scale=0.1)
     state["to_img.bias"] = torch.zeros(12)
     return state
 
 
 def tiny_mobile(seed: int = 0) -> MobileStyleGAN:
     """A 128 px generator with 14 W+ rows of width 16."""
-    return MobileStyleGAN(tiny_mobile_state(seed=seed), family=TINY_FAMILY, generator_id=f"tiny{seed}")
+    state = tiny_mobile_state(seed=seed)
+    random = torch.Generator().manual_seed(99)
+    raw = MobileStyleGAN(state, family=TINY_FAMILY, generator_id="raw")
+    with torch.no_grad():
+        pictures = raw.synthesize(raw.map(torch.randn(8, raw.z_dim, generator=random)))
+    state["to_img.weight"] = state["to_img.weight"] * 0.3 / pictures.std()
+    return MobileStyleGAN(state, family=TINY_FAMILY, generator_id=f"tiny{seed}")

@@ -99,7 +99,7 @@ def _as_crop(picture: Tensor, aligned: AlignedClip, size: int) -> Tensor:
     if height != width:
         raise ValueError(
             f"The edited first frame should be the whole frame ({frame_size[1]} x {frame_size[0]} pixels) or its "
-            f"square crop, but is {width} x {height}. Connect the picture without resizing it, or a crop from FrameAlign."
+            f"square crop, but is {width} x {height}. Connect the picture without resizing it, or a crop of it."
         )
     return F.interpolate(
         pictures_to_network(pictures[..., :3].float()), size=(size, size), mode="bilinear", antialias=True
