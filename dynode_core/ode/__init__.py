@@ -1,9 +1,11 @@
 """Trajectories of latent codes as solutions of an ordinary differential equation."""
 
 from .files import load_trajectory, save_trajectory
+from .gradient import GradientSettings, train_trajectory
 from .path import METHODS
 from .plot import plot_trajectory
 from .reference import REFERENCES
+from .remap import CURVES, RemapTimes
 from .sampling import clamp_times, solve_at_times
 from .settings import TrajectorySettings
 from .times import (
@@ -20,13 +22,16 @@ from .times import (
 from .trajectory import fit_trajectory
 
 __all__ = [
+    "CURVES",
     "METHODS",
     "PLAYBACKS",
     "REFERENCES",
     "CountTimes",
     "FactorTimes",
     "FpsTimes",
+    "GradientSettings",
     "ListTimes",
+    "RemapTimes",
     "SameTimes",
     "TimeChoice",
     "TrajectorySettings",
@@ -38,4 +43,5 @@ __all__ = [
     "plot_trajectory",
     "save_trajectory",
     "solve_at_times",
+    "train_trajectory",
 ]

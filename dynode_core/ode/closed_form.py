@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .reference import SPARSE, Reference
+from .threads import one_thread
 from .vector_field import HIDDEN, WindowedField
 
 RIDGE = 1e-8
@@ -169,7 +170,9 @@ def fit_field(
         inside = np.clip([window.low, window.high], *_knot_span(segments, window)) if at_rest else window.grid[[0, -1]]
         ends = torch.from_numpy(window.reference.position(np.asarray(inside)))
         field.starts[k], field.ends[k] = ends[0], ends[1]
-        if not at_rest:
+        if at_rest:
+            continue
+        with one_thread(field.heads.device):
             field.heads[k] = _solve_head(field, window, jacobian_weight, generator)
     return field
 

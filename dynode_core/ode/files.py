@@ -47,7 +47,7 @@ def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
         "certificate": dict(trajectory.certificate),
         **{name: getattr(trajectory, name) for name in ("family", "generator_id", "method", "rtol", "atol")},
     }
-    data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _metadata(header))
+    data = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, _metadata(header))
     part = path.with_name(f"{path.name}.{os.getpid()}.part.safetensors")
     try:
         part.write_bytes(data)

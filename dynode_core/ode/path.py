@@ -12,6 +12,7 @@ from .external import FIXED_METHODS, TORCHDIFFEQ_METHODS
 from .picard import solve_leg_in_parallel
 from .solution import Solution, Status
 from .solve import solve
+from .threads import one_thread
 from .vector_field import PathField
 from .windows import Leg, local_time, plan_leg, solve_leg
 
@@ -112,7 +113,8 @@ def solve_path(
         if len(asked) == 0:
             continue
         leg = plan_leg(working, anchor, forward=forward)
-        part = _solve_one_leg(working, leg, y0, asked, method, rtol, atol, offset)
+        with one_thread(edges.device):
+            part = _solve_one_leg(working, leg, y0, asked, method, rtol, atol, offset)
         y[:, pick] = part.y
         parts.append(part)
     return Solution(

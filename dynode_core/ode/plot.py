@@ -7,26 +7,33 @@ from typing import Any
 import numpy as np
 
 from ..types import LatentTrajectory, TrajectorySample
-from .path import solve_path
-from .sampling import normalised
+from .sampling import solve_at_times
+from .subspace import Subspace, fit_subspace
 
 WIDTH_PX, HEIGHT_PX, _DPI = 1000, 600, 100
 _AXES, _POINTS = 3, 600
 _OBSERVED, _SOLVED, _EDITED = "#1f2a44", "#2b7bba", "#d1495b"
 
 
-def _solved_states(trajectory: LatentTrajectory, times: np.ndarray) -> np.ndarray:
-    field = trajectory.vector_field
-    start = field.starts[:1].double().cpu()  # type: ignore[union-attr]
-    solution = solve_path(field, start, normalised(trajectory, times), method="parallel", rtol=trajectory.rtol)
-    return solution.y[0].double().cpu().numpy()
+def _solved_states(trajectory: LatentTrajectory, axes: Subspace, times: np.ndarray) -> np.ndarray:
+    """`(N, r)` solution of the ODE alone along the axes of the plot."""
+    return axes.encode(solve_at_times(trajectory, times, faithful=0.0, method="parallel").w_plus).numpy()
 
 
-def _edited_states(trajectory: LatentTrajectory, sample: TrajectorySample) -> tuple[np.ndarray, np.ndarray]:
+def _edited_states(
+    trajectory: LatentTrajectory, axes: Subspace, sample: TrajectorySample
+) -> tuple[np.ndarray, np.ndarray]:
     """The solved path plus what the edit changed, in order of time."""
     order = np.argsort(sample.times, kind="stable")
-    change = trajectory.subspace.encode(sample.w_plus) - trajectory.subspace.encode(sample.base_w_plus)
-    return sample.times[order], (_solved_states(trajectory, sample.times) + change.numpy())[order]
+    change = axes.encode(sample.w_plus) - axes.encode(sample.base_w_plus)
+    return sample.times[order], (_solved_states(trajectory, axes, sample.times) + change.numpy())[order]
+
+
+def _shares(trajectory: LatentTrajectory, axes: Subspace) -> np.ndarray:
+    """`(r,)` parts of the variance of the codes along each axis."""
+    mean = trajectory.w_plus.mean(dim=0)
+    total = sum(float((part - mean).norm()) ** 2 for part in trajectory.w_plus.split(256)) / len(trajectory.w_plus)
+    return (axes.spread.double() * axes.scale).square().numpy() / max(total, 1e-30)
 
 
 def _draw_axis(
@@ -56,16 +63,15 @@ def plot_trajectory(trajectory: LatentTrajectory, sample: TrajectorySample | Non
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    subspace = trajectory.subspace
+    subspace = fit_subspace(trajectory.w_plus, rank=_AXES)
     times = np.linspace(float(trajectory.times[0]), float(trajectory.times[-1]), _POINTS)
     observed = trajectory.times, subspace.encode(trajectory.w_plus).numpy()
-    solved = times, _solved_states(trajectory, times)
+    solved = times, _solved_states(trajectory, subspace, times)
     edited = None
     if sample is not None and sample.w_plus is not sample.base_w_plus:
-        edited = _edited_states(trajectory, sample)
+        edited = _edited_states(trajectory, subspace, sample)
     count = min(_AXES, subspace.rank)
-    energy = subspace.spread.double().square()
-    share = (energy / energy.sum().clamp(min=1e-30)).numpy()
+    share = _shares(trajectory, subspace)
     figure = Figure(figsize=(WIDTH_PX / _DPI, HEIGHT_PX / _DPI), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]

@@ -1,0 +1,192 @@
+"""Training the vector field by gradients, as in the paper (section 4.1) and in the authors' released program.
+
+Each step takes the first code and a few later ones at random, solves from the first to their times and lowers the loss.
+It is slow and follows the codes far less closely than `fit_trajectory`; it is here to compare with, and because losses
+on the rendered pictures can steer it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..progress import Progress, silent
+from ..types import InvertedClip, LatentTrajectory
+from .code_space import CodeSpace
+from .external import TORCHDIFFEQ_DOPRI5, import_torchdiffeq
+from .networks import CodeNetwork, NetworkField, ReleasedField
+from .solution import Status
+from .solve import solve
+from .trajectory import check_keyframes
+
+VARIANTS = ("paper", "released")
+PictureLoss = Callable[[Tensor, Tensor], Tensor]
+"""`(n, L, D)` solved and observed codes to a scalar: losses in feature and image space come in through it."""
+
+
+@dataclass(frozen=True)
+class GradientSettings:
+    """Settings of `train_trajectory`; the defaults are the paper's where it names them."""
+
+    variant: str = "paper"
+    """"paper": perceptron on standardised codes and time. "released": the authors' program, rows on their own."""
+    steps: int = 5000
+    learning_rate: float = 0.01
+    batch: int = 8
+    """Codes per step beside the first, at most."""
+    hidden: int = 256
+    use_time: bool = True
+    solver: str = "dopri5"
+    """"dopri5" (ours) or "torchdiffeq dopri5"."""
+    adjoint: bool = False
+    """Constant memory by solving the adjoint equation; torchdiffeq only."""
+    rtol: float = 1e-3
+    atol: float = 1e-4
+    latent_weight: float = 1.0
+    picture_weight: float = 0.0
+    evaluate_every: int = 50
+    """Steps between two looks at the loss over all codes; the best state seen is what comes back."""
+    patience: int = 20
+    """Looks without a better loss (by 0.1 %) after which training stops."""
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant should be one of {', '.join(VARIANTS)}, but is {self.variant!r}.")
+        if self.solver not in ("dopri5", TORCHDIFFEQ_DOPRI5):
+            raise ValueError(f"solver should be dopri5 or {TORCHDIFFEQ_DOPRI5}, but is {self.solver!r}.")
+        if self.adjoint and self.solver == "dopri5":
+            raise ValueError(f"The adjoint method needs the solver {TORCHDIFFEQ_DOPRI5!r}, but it is 'dopri5'.")
+        for name in ("steps", "batch", "hidden", "evaluate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} should be at least 1, but is {getattr(self, name)}.")
+
+
+def _solve(network: nn.Module, start: Tensor, times: Tensor, settings: GradientSettings) -> Tensor:
+    """`(1, size)` state at times[0] to `(n, size)` states at `(n,)` times, differentiable."""
+    if settings.solver == "dopri5":
+        solution = solve(network, start, times, rtol=settings.rtol, atol=settings.atol)
+        if solution.status is not Status.SUCCESS:
+            solution.raise_for_status("dopri5")
+        return solution.y[0]
+    package = import_torchdiffeq()
+    integrate = package.odeint_adjoint if settings.adjoint else package.odeint
+    return integrate(network, start, times, rtol=settings.rtol, atol=settings.atol, method="dopri5")[:, 0]
+
+
+class _Trainer:
+    """One training run: network, observations and the best state so far."""
+
+    def __init__(self, inverted: InvertedClip, settings: GradientSettings, picture_loss: PictureLoss | None) -> None:
+        self.settings, self.picture_loss = settings, picture_loss
+        device = torch.device(settings.device)
+        count, rows, channels = inverted.w_plus.shape
+        released = settings.variant == "released"
+        self.space = CodeSpace(1.0 if released else float(inverted.w_plus.std()) or 1.0, (rows, channels))
+        self.span = float(count - 1) if released else 1.0
+        self.states = self.space.encode(inverted.w_plus).float().to(device)
+        tau = (inverted.times - inverted.times[0]) / (inverted.times[-1] - inverted.times[0])
+        self.times = torch.from_numpy(tau).float().to(device) * self.span
+        if released:
+            self.network: nn.Module = ReleasedField(rows, channels, seed=settings.seed)
+        else:
+            self.network = CodeNetwork(
+                rows * channels, hidden=settings.hidden, use_time=settings.use_time, seed=settings.seed
+            )
+        self.network = self.network.to(device)
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8
+        )
+        self.rng = np.random.default_rng(settings.seed)
+
+    def loss(self, picked: Tensor) -> Tensor:
+        """Weighted loss of the codes `picked` (sorted, the first among them)."""
+        solved = _solve(self.network, self.states[:1], self.times[picked], self.settings)[1:]
+        observed = self.states[picked[1:]]
+        loss = self.settings.latent_weight * (solved - observed).square().mean()
+        if self.picture_loss is not None and self.settings.picture_weight > 0:
+            shape = self.space.code_shape
+            codes = [(value * self.space.scale).view(-1, *shape) for value in (solved, observed)]
+            loss = loss + self.settings.picture_weight * self.picture_loss(codes[0], codes[1])
+        return loss
+
+    def step(self) -> None:
+        """One gradient step on a random sub-sequence."""
+        count = len(self.states)
+        later = np.sort(self.rng.choice(np.arange(1, count), min(self.settings.batch, count - 1), replace=False))
+        picked = torch.from_numpy(np.concatenate([[0], later])).to(self.states.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.loss(picked)
+        if bool(torch.isfinite(loss)):
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+            self.optimiser.step()
+
+    def evaluate(self) -> float:
+        """Loss over all codes."""
+        with torch.no_grad():
+            return float(self.loss(torch.arange(len(self.states), device=self.states.device)))
+
+
+def train_trajectory(
+    inverted: InvertedClip,
+    settings: GradientSettings | None = None,
+    *,
+    picture_loss: PictureLoss | None = None,
+    progress: Progress = silent,
+) -> LatentTrajectory:
+    """Train a vector field on the codes of the keyframes.
+
+    Args:
+        inverted: K >= 2 codes.
+        picture_loss: Loss in feature or image space; counts with `picture_weight`.
+        progress: Called after every step.
+    Returns:
+        A trajectory whose certificate holds the losses seen (`losses`, one per look), the step of the best one and the
+        error at the observed codes. `solve_at_times` with `faithful` = 1 corrects what training left over.
+    Raises:
+        ValueError: Fewer than 2 keyframes.
+        RuntimeError: The solver failed on the trained field.
+    """
+    settings = settings or GradientSettings()
+    check_keyframes(inverted)
+    trainer = _Trainer(inverted, settings, picture_loss)
+    best, best_step, losses = copy.deepcopy(trainer.network.state_dict()), 0, [trainer.evaluate()]
+    lowest, stale = losses[0], 0
+    for step in range(1, settings.steps + 1):
+        trainer.step()
+        progress(step, settings.steps)
+        if step % settings.evaluate_every and step != settings.steps:
+            continue
+        losses.append(trainer.evaluate())
+        stale = 0 if losses[-1] < 0.999 * lowest else stale + 1
+        if losses[-1] < lowest:
+            lowest, best, best_step = losses[-1], copy.deepcopy(trainer.network.state_dict()), step
+        if stale >= settings.patience:
+            break
+    trainer.network.load_state_dict(best)
+    for parameter in trainer.network.parameters():
+        parameter.requires_grad_(False)
+    return _as_trajectory(inverted, trainer, losses, best_step)
+
+
+def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, losses: list[float], best_step: int) -> LatentTrajectory:
+    settings, states = trainer.settings, trainer.states
+    with torch.no_grad():
+        solved = _solve(trainer.network, states[:1], trainer.times, settings)
+    certificate = {
+        "variant": settings.variant, "losses": losses, "best_step": best_step, "warnings": [], "cuts_s": [],
+        "observed_rel": float((solved - states).norm() / states.norm()),
+    }
+    return LatentTrajectory(
+        vector_field=NetworkField(trainer.network, states[0], states[-1], trainer.span), subspace=trainer.space,
+        w_plus_0=inverted.w_plus[0].clone(), times=inverted.times, w_plus=inverted.w_plus,
+        frame_times=inverted.frame_times, fps=inverted.fps, family=inverted.family, generator_id=inverted.generator_id,
+        method="dopri5", rtol=settings.rtol, atol=settings.atol, certificate=certificate,
+    )
