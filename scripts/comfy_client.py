@@ -31,8 +31,10 @@ class NodeRun:
     title: str
     class_type: str
     started_s: float | None = None
-    """Seconds since the workflow was queued."""
-    seconds: float | None = None
+    """Seconds since the workflow was queued; None if the node has not run."""
+    seconds: float = 0.0
+    """Time in the node so far. The server may enter a node again when an input turns out to be needed first."""
+    finished: bool = False
     cached: bool = False
     progress: list[tuple[float, float]] = field(default_factory=list)
     """Each (done, total) that the node reported."""
@@ -143,6 +145,7 @@ class _Follower:
         self._listener = listener or (lambda event, run, node_id: None)
         self._run = Run()
         self._current: str | None = None
+        self._entered = 0.0
         self._start = time.monotonic()
 
     async def follow(self, timeout_s: float) -> Run:
@@ -164,7 +167,7 @@ class _Follower:
                 await asyncio.wait_for(self._listen(socket), timeout_s)
             except (asyncio.TimeoutError, TimeoutError):
                 run.status = "timeout"
-        self._finish_current()
+        self._leave_current()
         run.seconds = time.monotonic() - self._start
         if run.status != "timeout":
             run.outputs = await asyncio.to_thread(self._history)
@@ -192,12 +195,15 @@ class _Follower:
                 self._node(node_id).cached = True
                 self._listener("cached", run, node_id)
         elif kind == "executing":
-            self._finish_current()
-            self._current = data.get("node")
+            self._leave_current()
+            self._current, self._entered = data.get("node"), time.monotonic()
             if self._current is not None:
                 node = self._node(self._current)
-                node.started_s = time.monotonic() - self._start
+                if node.started_s is None:
+                    node.started_s = self._entered - self._start
                 self._listener("started", run, self._current)
+        elif kind == "progress_state":
+            self._on_states(data["nodes"])
         elif kind == "progress" and data.get("node") is not None:
             self._node(data["node"]).progress.append((data["value"], data["max"]))
             self._listener("progress", run, data["node"])
@@ -221,13 +227,20 @@ class _Follower:
             self._node(node_id).previews.append(picture)
             self._listener("preview", self._run, node_id)
 
-    def _finish_current(self) -> None:
-        if self._current is None:
-            return
-        node = self._node(self._current)
-        if node.seconds is None and node.started_s is not None:
-            node.seconds = time.monotonic() - self._start - node.started_s
-            self._listener("finished", self._run, self._current)
+    def _on_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note the nodes that are done: only this message says so."""
+        for node_id, state in states.items():
+            node = self._node(node_id)
+            if state.get("state") == "finished" and not node.finished and not node.cached:
+                if node_id == self._current:
+                    self._leave_current()
+                node.finished = True
+                self._listener("finished", self._run, node_id)
+
+    def _leave_current(self) -> None:
+        if self._current is not None:
+            self._node(self._current).seconds += time.monotonic() - self._entered
+        self._current = None
 
     def _node(self, node_id: str) -> NodeRun:
         if node_id not in self._run.nodes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,8 @@ PACK_FOLDER = "ComfyUI-DynODE"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 15.0
+PR_SET_PDEATHSIG = 1
+"""From Linux's <sys/prctl.h>."""
 
 
 class ServerFailure(RuntimeError):
@@ -85,6 +89,7 @@ class ComfyServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform.startswith("linux") else None,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"},
             )
         try:
@@ -151,6 +156,11 @@ def prepare_base(base: Path) -> None:
     if not link.is_symlink() or link.resolve() != REPOSITORY:
         link.unlink(missing_ok=True)
         link.symlink_to(REPOSITORY, target_is_directory=True)
+
+
+def _end_with_parent() -> None:
+    """In the new process: ask the kernel for SIGTERM when the process that started it is gone, killed or not."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

