@@ -8,12 +8,13 @@ forward-backward check of Sundaram et al. 2010) comes from that frame. The combi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-FLOW_SIDE_PX = 1024
+FLOW_SIDE_PX = 768
 """Flow is estimated on frames shrunk to this longer side; motion is smooth enough for that."""
 _ERROR_WEIGHT = 12.0
 """How fast trust in a motion falls with its photometric error (in [0, 1]): e^-12 at the full range."""
@@ -166,27 +167,24 @@ def _splat(flow: np.ndarray, weight: np.ndarray, factor: float) -> tuple[np.ndar
         (`(h, w, 2)` sum of weight * flow, `(h, w)` sum of weight).
     """
     height, width = weight.shape
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    columns, rows = _pixel_grid(height, width)
     x = columns + factor * flow[..., 0]
     y = rows + factor * flow[..., 1]
-    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    left, top = np.floor(x), np.floor(y)
     right_share, bottom_share = x - left, y - top
-    places, shares = [], []
-    for dx in (0, 1):
-        for dy in (0, 1):
-            share = np.abs(1 - dx - right_share) * np.abs(1 - dy - bottom_share) * weight
+    left, top = left.astype(np.int32), top.astype(np.int32)
+    weighted = (weight, weight * flow[..., 0], weight * flow[..., 1])
+    sums = np.zeros((3, height * width))
+    for dx, x_share in ((0, 1 - right_share), (1, right_share)):
+        for dy, y_share in ((0, 1 - bottom_share), (1, bottom_share)):
             column, row = left + dx, top + dy
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            places.append(np.where(inside, row * width + column, 0).ravel())
-            shares.append(np.where(inside, share, 0).ravel())
-    place, share = np.concatenate(places), np.concatenate(shares)
-    sums = [
-        np.bincount(place, weights=share * np.tile(values.ravel(), 4), minlength=height * width)
-        for values in (flow[..., 0], flow[..., 1])
-    ]
-    total = np.bincount(place, weights=share, minlength=height * width)
-    moved = np.stack(sums, -1).reshape(height, width, 2).astype(np.float32)
-    return moved, total.reshape(height, width).astype(np.float32)
+            place = (row * width + column)[inside]
+            share = (x_share * y_share)[inside]
+            for total, values in zip(sums, weighted, strict=True):
+                total += np.bincount(place, weights=share * values[inside], minlength=height * width)
+    maps = sums.astype(np.float32).reshape(3, height, width)
+    return np.ascontiguousarray(maps[1:].transpose(1, 2, 0)), maps[0]
 
 
 def _explain(grey: np.ndarray, other: np.ndarray, flow: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -228,14 +226,23 @@ def _sample(picture: np.ndarray, offset: np.ndarray, *, smooth: bool = True) -> 
     """`picture` at p + offset[p]: cubic (bilinear unless `smooth`), edges repeated."""
     import cv2
 
-    rows, columns = np.mgrid[0 : offset.shape[0], 0 : offset.shape[1]].astype(np.float32)
+    columns, rows = _pixel_grid(*offset.shape[:2])
     method = cv2.INTER_CUBIC if smooth else cv2.INTER_LINEAR
     return cv2.remap(picture, columns + offset[..., 0], rows + offset[..., 1], method, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=4)
+def _pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of every pixel, each `(height, width)` float32, not to be written to."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    rows.setflags(write=False)
+    columns.setflags(write=False)
+    return columns, rows
 
 
 def _is_inside(offset: np.ndarray) -> np.ndarray:
     """`(h, w)` float32: 1 where p + offset[p] lies in the frame."""
     height, width = offset.shape[:2]
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    columns, rows = _pixel_grid(height, width)
     x, y = columns + offset[..., 0], rows + offset[..., 1]
     return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).astype(np.float32)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_finite, check_shape
-from ..faces.masks import face_mask
+from ..faces.masks import face_mask, region_outline
 from ..faces.warp import quad_to_crop_matrices
 from ..types import AlignedClip
 from .background import interpolate, place_of
@@ -18,6 +19,8 @@ from .settings import WHOLE_CROP, BlendSettings
 _EDGE_SHARE = 0.06
 """Share of the crop over which it fades towards its own edge, whatever the region is."""
 _WINDOW_SIGMAS = 3
+_RAMP_PX = 5
+"""A ramp of this width is still drawn smoothly."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,7 @@ class RegionFinder:
         if fraction:
             unit = (1 - fraction) * unit + fraction * self._unit_landmarks(index + 1)
         landmarks = _apply(np.linalg.inv(quad_to_crop_matrices(quad[None], 1))[0], unit)
-        return face_mask(
-            landmarks[None] - np.array([x0, y0], dtype=np.float64),
-            y1 - y0,
-            x1 - x0,
-            region=settings.region,
-            dilate=settings.dilate,
-            feather=settings.feather,
-        )[0]
+        return soft_outline(landmarks - np.array([x0, y0], dtype=np.float64), y1 - y0, x1 - x0, settings)
 
     def _unit_landmarks(self, index: int) -> np.ndarray:
         """`(P, 2)` landmarks of a source frame, smoothed over its neighbours, where the quad is the unit square."""
@@ -131,10 +127,35 @@ class RegionFinder:
 def edge_fade(quad: np.ndarray, box: tuple[int, int, int, int]) -> Tensor:
     """`(h, w)` over `box`: 0 at the edge of a `(4, 2)` quad and outside it, smoothly 1 further in."""
     x0, y0, x1, y1 = box
-    columns, rows = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
-    unit = _apply(quad_to_crop_matrices(quad[None], 1)[0], np.stack([columns.ravel(), rows.ravel()], axis=-1))
-    to_edge = torch.from_numpy(np.minimum(unit, 1 - unit).min(axis=-1) / _EDGE_SHARE).clamp(0, 1)
-    return (to_edge * to_edge * (3 - 2 * to_edge)).float().reshape(y1 - y0, x1 - x0)
+    local = quad - np.array([x0, y0], dtype=np.float64)
+    matrix = quad_to_crop_matrices(local[None], 1)[0].astype(np.float32)
+    x = torch.arange(x1 - x0, dtype=torch.float32)[None] + 0.5
+    y = torch.arange(y1 - y0, dtype=torch.float32)[:, None] + 0.5
+    across, down, depth = (x * float(m[0]) + (y * float(m[1]) + float(m[2])) for m in matrix)
+    across, down = across / depth, down / depth
+    to_edge = torch.minimum(torch.minimum(across, 1 - across), torch.minimum(down, 1 - down))
+    to_edge = (to_edge / _EDGE_SHARE).clamp(0, 1)
+    return to_edge * to_edge * (3 - 2 * to_edge)
+
+
+def soft_outline(landmarks: np.ndarray, height: int, width: int, settings: BlendSettings) -> Tensor:
+    """`(height, width)` mask of the chosen region for `(P, 2)` landmarks.
+
+    Where the ramp is many pixels wide the mask is drawn smaller and enlarged: the same mask, sooner.
+    """
+    _, face_height_px = region_outline(landmarks, settings.region)
+    step = int(np.clip(settings.feather * face_height_px / _RAMP_PX, 1, 8))
+    mask = face_mask(
+        landmarks[None] / step,
+        -(-height // step),
+        -(-width // step),
+        region=settings.region,
+        dilate=settings.dilate,
+        feather=settings.feather,
+    )
+    if step > 1:
+        mask = F.interpolate(mask[None], scale_factor=step, mode="bilinear", align_corners=False)[0]
+    return mask[0, :height, :width]
 
 
 def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

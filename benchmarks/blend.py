@@ -1,0 +1,298 @@
+"""Time reading, blending and writing; measure seams and flicker on real clips; measure memory against length.
+
+    python benchmarks/blend.py speed --out benchmarks/results/blend-speed-<machine>.json
+    python benchmarks/blend.py quality CLIP [CLIP ...] --out benchmarks/results/blend-quality.json
+    python benchmarks/blend.py memory --seconds 10 600 --out benchmarks/results/blend-memory.json
+
+No generator is needed: the "rendered" face is the crop itself, softened, darkened and lit from one side, and the
+"edited" one has a dark spot more. `quality` finds faces with mediapipe (`requirements-models.txt` has its file).
+Each entry of `speed` is the least of --repeats; processor time stands beside wall time, which a busy machine spoils.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from dynode_core.blending import BlendSettings, blend_clip  # noqa: E402
+from dynode_core.blending.flow import FlowPair, _sample, estimate_flow, frame_between  # noqa: E402
+from dynode_core.blending.region import RegionFinder  # noqa: E402
+from dynode_core.faces.crop import crop_clip  # noqa: E402
+from dynode_core.types import AlignedClip, FaceTrack  # noqa: E402
+from dynode_core.video import FileClip, TensorClip, VideoWriter  # noqa: E402
+
+VARIANTS: dict[str, BlendSettings] = {
+    "residual": BlendSettings(),
+    "residual, occluders kept": BlendSettings(keep_occluders=True),
+    "replace, plain feather": BlendSettings(mode="replace", colour_match=False),
+    "replace, colour match": BlendSettings(mode="replace"),
+    "replace, multiband": BlendSettings(mode="replace", colour_match=False, join="multiband", feather=0.3),
+    "replace, poisson": BlendSettings(mode="replace", colour_match=False, join="poisson"),
+    "replace, colour match, grain": BlendSettings(mode="replace", grain=True),
+}
+
+
+class StandInFaces:
+    """Altered crops of a clip in place of a generator's pictures."""
+
+    def __init__(self, aligned: AlignedClip, times: np.ndarray, size: int) -> None:
+        self.aligned, self.times, self.size, self.fps = aligned, times, size, aligned.clip.fps
+        self.num_frames = len(times)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """With the edit."""
+        faces = self.read_base(start, stop)
+        grid = torch.linspace(-1, 1, self.size)
+        spot = torch.exp(-(grid[None, :] ** 2 + (grid[:, None] - 0.35) ** 2) / 0.02)
+        return faces - 0.35 * spot
+
+    def read_base(self, start: int, stop: int) -> Tensor:
+        """Without it."""
+        nearest = np.abs(self.aligned.clip.frame_times[None] - self.times[start:stop, None]).argmin(axis=1)
+        crops = crop_clip(self.aligned, nearest, self.size)
+        soft = F.interpolate(crops, scale_factor=0.125, mode="bilinear", antialias=True, align_corners=False)
+        soft = F.interpolate(soft, (self.size, self.size), mode="bicubic", align_corners=False)
+        return soft * 0.85 - 0.12 + torch.linspace(-0.15, 0.15, self.size)
+
+
+def main() -> None:
+    """Measure one thing and write one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
+    commands = parser.add_subparsers(dest="what", required=True)
+    speed = commands.add_parser("speed", help="frames per second of each part")
+    speed.add_argument("--sizes", type=int, nargs="+", default=[720, 1080], help="heights of 16:9 frames")
+    speed.add_argument("--repeats", type=int, default=3)
+    quality = commands.add_parser("quality", help="seams and flicker on clips")
+    quality.add_argument("clips", type=Path, nargs="+")
+    quality.add_argument("--seconds", type=float, default=1.0, help="of each clip")
+    memory = commands.add_parser("memory", help="peak memory of clips of different length")
+    memory.add_argument("--seconds", type=float, nargs="+", default=[10.0, 60.0])
+    memory.add_argument("--height", type=int, default=1080)
+    one = commands.add_parser("one-length", help="used by memory: one length in its own process")
+    one.add_argument("file", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.what == "one-length":
+        print(json.dumps(blend_file(options.file)))
+        return
+    measure: dict[str, Callable[[], Any]] = {
+        "speed": lambda: {f"{height}p": speed_at(height, options.repeats) for height in options.sizes},
+        "quality": lambda: {path.name: quality_of(path, options.seconds) for path in options.clips},
+        "memory": lambda: memory_of(options.seconds, options.height),
+    }
+    report = {"machine": machine(options.threads), options.what: measure[options.what]()}
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def speed_at(height: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds per frame of each part for 16:9 frames with a face of half their height."""
+    aligned = moving_clip(height, 5)
+    clip = aligned.clip
+    frames = clip.read(range(5))
+    flows = estimate_flow(frames[0], frames[1])
+    results = {
+        "flow of a pair": timed(lambda: estimate_flow(frames[0], frames[1]), 1, repeats),
+        "frame between": timed(lambda: frame_between(frames[0], frames[1], flows, 0.4), 1, repeats),
+    }
+    faces = StandInFaces(aligned, clip.frame_times, 512)
+    edited, base = faces.read(0, 5), faces.read_base(0, 5)
+    faces.read, faces.read_base = lambda a, b: edited[a:b], lambda a, b: base[a:b]  # type: ignore[method-assign]
+    for name, settings in VARIANTS.items():
+        results[name] = timed(lambda chosen=settings: list(blend_clip(aligned, faces, chosen)), 5, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.mp4"
+
+        def write() -> None:
+            with VideoWriter(path, 25) as writer:
+                for _ in range(4):
+                    writer.write(frames)
+
+        results["write"] = timed(write, 20, repeats)
+        results["read"] = timed(lambda: list(FileClip(path).chunks(4)), 20, repeats)
+    return results
+
+
+def timed(work: Callable[[], object], num_frames: int, repeats: int) -> dict[str, float]:
+    """Least wall and processor time in milliseconds per frame."""
+    walls, processors = [], []
+    for _ in range(repeats):
+        wall, processor = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return {
+        "wall_ms": round(min(walls) * 1000 / num_frames, 1),
+        "processor_ms": round(min(processors) * 1000 / num_frames, 1),
+    }
+
+
+def quality_of(path: Path, seconds: float) -> dict[str, dict[str, float]]:
+    """Seam and warp error of every variant on the part of a clip, in 8-bit levels."""
+    from dynode_core.faces.align import align_clip
+    from dynode_core.faces.landmarks import FaceLandmarker
+    from dynode_core.model_files import find_landmarker
+
+    clip = FileClip(path, duration_s=seconds)
+    with FaceLandmarker(find_landmarker()) as landmarker:
+        aligned = align_clip(clip, landmarker)
+    source = clip.read(range(clip.num_frames))
+    flows = [estimate_flow(a, b) for a, b in zip(source, source[1:], strict=False)]
+    results = {"source": {"warp_error": round(warp_error(source, flows, aligned, BlendSettings()), 3), "seam": 0.0}}
+    for name, settings in VARIANTS.items():
+        faces = StandInFaces(aligned, clip.frame_times, 512)
+        made = torch.cat([frames for _, frames in blend_clip(aligned, faces, settings)])
+        results[name] = {
+            "warp_error": round(warp_error(made, flows, aligned, settings), 3),
+            "seam": round(seam(made - source, aligned, settings), 3),
+        }
+    return results
+
+
+def region_masks(aligned: AlignedClip, settings: BlendSettings) -> list[Tensor]:
+    """`(H, W)` mask of every frame."""
+    clip = aligned.clip
+    finder = RegionFinder(aligned, settings, None, clip.num_frames)
+    masks = []
+    for i, time_s in enumerate(clip.frame_times):
+        mask = torch.zeros(clip.height, clip.width)
+        if (region := finder.at(i, float(time_s))) is not None:
+            mask[region.slices()] = region.mask
+        masks.append(mask)
+    return masks
+
+
+def warp_error(frames: Tensor, flows: list[FlowPair], aligned: AlignedClip, settings: BlendSettings) -> float:
+    """Mean |x_t - x_t+1 at the place where the SOURCE's motion goes| where the motion is trusted and the mask lies."""
+    errors = []
+    for i, (flow, mask) in enumerate(zip(flows, region_masks(aligned, settings), strict=False)):
+        forward = flow.forward
+        if forward.shape[:2] != tuple(mask.shape):
+            continue  # frames beyond the size of the flow are not measured
+        moved = torch.from_numpy(_sample(frames[i + 1].numpy(), forward))
+        use = (mask > 0.01) & torch.from_numpy(flow.trust_forward > 0.3)
+        errors.append(float((frames[i] - moved).abs().mean(dim=-1)[use].mean()))
+    return float(np.mean(errors)) * 255
+
+
+def seam(change: Tensor, aligned: AlignedClip, settings: BlendSettings) -> float:
+    """Mean slope of what was added, levels per pixel, in the outer half of the mask's ramp."""
+    slopes = []
+    for added, mask in zip(change, region_masks(aligned, settings), strict=True):
+        ring = (mask > 0.02) & (mask < 0.98)
+        blurred = F.avg_pool2d(added.permute(2, 0, 1)[None], 5, stride=1, padding=2)[0]
+        slope = blurred.diff(dim=1)[:, :, :-1].abs() + blurred.diff(dim=2)[:, :-1].abs()
+        slopes.append(float(slope.mean(dim=0)[ring[:-1, :-1]].mean()))
+    return float(np.mean(slopes)) * 255
+
+
+def memory_of(lengths_s: list[float], height: int) -> dict[str, Any]:
+    """Peak resident memory of reading, blending and writing clips of several lengths, each in its own process."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for seconds in lengths_s:
+            path = Path(folder) / f"{seconds:g}s.mp4"
+            frames = moving_clip(height, 5).clip.read(range(5))
+            with VideoWriter(path, 25, preset="ultrafast") as writer:
+                for _ in range(round(seconds * 5)):
+                    writer.write(frames)
+            done = subprocess.run(
+                [sys.executable, __file__, "--threads", "1", "one-length", str(path)],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            results[f"{seconds:g} s"] = json.loads(done.stdout.splitlines()[-1])
+    return results
+
+
+def blend_file(path: Path) -> dict[str, float]:
+    """Read, blend (the face of the synthetic clip) and write one file; peak memory in MB."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    clip = FileClip(path)
+    model = moving_clip(clip.height, 5)
+    repeat = np.arange(clip.num_frames) % 5
+    track = model.track
+    track = FaceTrack(track.landmarks[repeat], track.boxes[repeat], track.scores[repeat], track.detected[repeat])
+    aligned = AlignedClip(clip, model.quads[repeat], track)
+    faces = StandInFaces(aligned, clip.frame_times, 256)
+    with VideoWriter(path.with_name("out.mp4"), clip.fps, preset="ultrafast") as writer:
+        for _, frames in blend_clip(aligned, faces, BlendSettings()):
+            writer.write(frames)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scale = 1024 if platform.system() != "Darwin" else 1024**2
+    return {
+        "frames": clip.num_frames,
+        "peak_mb": round(peak / scale),
+        "peak_above_imports_mb": round((peak - before) / scale),
+    }
+
+
+def moving_clip(height: int, num_frames: int) -> AlignedClip:
+    """A textured 16:9 clip that moves by 3 px a frame, with a face (68 points) of half its height in the middle."""
+    width = height * 16 // 9
+    generator = torch.Generator().manual_seed(0)
+    texture = F.interpolate(torch.rand(1, 3, height // 12, width // 12, generator=generator), (height, width + 64))
+    frames = torch.stack([texture[0, :, :, 3 * i : 3 * i + width].permute(1, 2, 0) for i in range(num_frames)])
+    radius, centre = height / 5, np.array([width / 2, height / 2])
+    angles = np.linspace(np.pi, 0, 17)
+    jaw = np.stack([0.8 * np.cos(angles), np.sin(angles)], axis=1)
+    brows = np.stack([np.linspace(-0.6, 0.6, 10), np.full(10, -0.25)], axis=1)
+    points = np.concatenate([jaw, brows, np.tile([[0.0, 0.2]], (41, 1))]) * radius
+    shift = np.stack([-3.0 * np.arange(num_frames), np.zeros(num_frames)], axis=1)[:, None] + centre
+    quad = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * radius * 1.9
+    track = FaceTrack(
+        landmarks=points[None] + shift,
+        boxes=np.tile([[0.0, 0, 1, 1]], (num_frames, 1)),
+        scores=np.ones(num_frames, np.float32),
+        detected=np.ones(num_frames, bool),
+    )
+    return AlignedClip(TensorClip(frames.contiguous(), Fraction(25)), quad[None] + shift, track)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Hardware, software, date and commit."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
+    return {
+        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
+        "cpu_count": os.cpu_count(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "variants": {name: dataclasses.asdict(settings) for name, settings in VARIANTS.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()
