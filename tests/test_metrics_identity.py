@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from dynode_pack.dynode_core.metrics.identity import TEMPLATE_112, IdentityEmbedder, similarity
 
 
@@ -22,6 +23,7 @@ def test_missing_network_is_named(tmp_path):
 @pytest.mark.weights
 def test_same_person_is_nearer_than_other_people(shared):
     import cv2
+
     from dynode_pack.dynode_core.faces.landmarks import FaceLandmarker
     from dynode_pack.dynode_core.model_files import find_landmarker
 

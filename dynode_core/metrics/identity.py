@@ -12,7 +12,7 @@ import numpy as np
 TEMPLATE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""ArcFace's five points in a 112 px crop: eyes (the one at the left of the picture first), nose, corners of the mouth."""
+"""ArcFace's five points in a 112 px crop: eyes (the left one of the picture first), nose, corners of the mouth."""
 
 _MESH_EYES = ((33, 133), (263, 362))
 _MESH_NOSE, _MESH_MOUTH = 1, (61, 291)
