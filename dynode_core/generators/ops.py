@@ -59,10 +59,10 @@ def styled_convolution(
         return _on_activations(x, weight, styles, bias, noise, fir, gain=gain, clamp=clamp)
     demodulation = torch.rsqrt(F.linear(styles.square(), squared_weight) + 1e-8)
     samples = []
-    for i in range(len(x)):
+    # Gradients of split samples are joined again; those of slices would each be padded to the whole batch.
+    for i, sample in enumerate(x.split(1) if len(x) > 1 else [x]):
         own_noise = None if noise is None else noise[i if len(noise) > 1 else 0]
-        args = (weight, styles[i], demodulation[i], bias, own_noise, fir, gain, clamp)
-        samples.append(_FusedLayer.apply(x[i : i + 1], *args))
+        samples.append(_FusedLayer.apply(sample, weight, styles[i], demodulation[i], bias, own_noise, fir, gain, clamp))
     return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
