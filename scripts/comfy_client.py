@@ -56,12 +56,17 @@ class Run:
     error: dict[str, Any] = field(default_factory=dict)
     """For "error": node_id, node_type, exception_type, exception_message, traceback."""
     node_errors: dict[str, Any] = field(default_factory=dict)
-    """For "invalid": what the server refuses, by node id."""
+    """What the server refuses, by node id. It still runs those outputs of the workflow that need none of these nodes."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all of the workflow ran to its end."""
+        return self.status == "success" and not self.node_errors
 
     def describe_failure(self) -> str:
         """One paragraph for people."""
-        if self.status == "invalid":
-            lines = [str(self.error.get("message", "The server refused the workflow."))]
+        if self.node_errors or self.status == "invalid":
+            lines = [str(self.error.get("message", "The server refused a part of the workflow."))]
             for node in self.node_errors.values():
                 for error in node.get("errors", []):
                     lines.append(f"{node.get('class_type')}: {error.get('message')} {error.get('details')}".rstrip())

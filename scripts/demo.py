@@ -117,7 +117,7 @@ def run_demo(client: ComfyClient, clip: Path) -> Run:
     shutil.copyfile(clip, client.base / "input" / name)
     prompt = set_up(client.load_prompt(WORKFLOW), name, times)
     run = client.run(prompt, listener=ProgressLines(sys.stdout))
-    if run.status != "success":
+    if not run.succeeded:
         raise DemoFailure(run.describe_failure())
     OUTPUT.mkdir(exist_ok=True)
     video = client.saved_files(run, only(prompt, "SaveVideo"))[0]

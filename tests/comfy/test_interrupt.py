@@ -12,6 +12,12 @@ pytestmark = [pytest.mark.comfy, pytest.mark.weights]
 WORKFLOW = Path(__file__).resolve().parent.parent.parent / "workflows" / "edit_face_video.json"
 STEPS_IN_FLIGHT = 2
 """Reports that may arrive between the request and its effect."""
+FRESH_INPUTS: dict[str, dict[str, dict[str, Any]]] = {
+    "DynODE_FrameAlign": {"DynODE_FrameAlign": {"smoothing": 1.1}},
+    "DynODE_Invert": {"DynODE_Invert": {"seed": 4711}},
+    "DynODE_BlendBack": {"DynODE_SolveAtTimes": {"mode": "factor", "mode.factor": 6}},
+}
+"""Node to cancel -> inputs by node type that make it work anew, and nothing slow before it."""
 
 
 class CancelAt:
@@ -31,14 +37,13 @@ class CancelAt:
             self.reports_at_request = len(node.progress)
 
 
-def long_prompt(client: Any, seed: int) -> dict[str, Any]:
-    """A workflow with much to do in every node; the seed keeps it apart from what is cached."""
+def long_prompt(client: Any, class_type: str) -> dict[str, Any]:
+    """A workflow with work to do in `class_type` that no run before has left in a cache."""
     prompt = quick(client.load_prompt(WORKFLOW))
+    fresh = FRESH_INPUTS[class_type]
     for node in prompt.values():
-        if node["class_type"] == "DynODE_Invert":
-            node["inputs"] |= {"loss_target": seed * 1e-9}
-        elif node["class_type"] == "DynODE_SolveAtTimes":
-            node["inputs"] |= {"mode": "factor", "mode.factor": 8}
+        if node["class_type"] in fresh:
+            node["inputs"] |= fresh[node["class_type"]]
     return prompt
 
 
