@@ -62,8 +62,8 @@ def _constant(name: str, attributes: dict[str, str], weights: bytes, bin_path: P
         offset, size = int(attributes["offset"]), int(attributes["size"])
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"Constant {name!r} of {bin_path.with_suffix('.xml')} does not say where its numbers lie ({error}): the file "
-            "is damaged. Download it again."
+            f"Constant {name!r} of {bin_path.with_suffix('.xml')} does not say where its numbers lie ({error}): the "
+            "file is damaged. Download it again."
         ) from error
     dtype = np.dtype(_ELEMENT_TYPES[attributes["element_type"]])
     if offset < 0 or size < 0 or offset + size > len(weights):
