@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from dynode_pack.dynode_core.clip import TensorClip
-from dynode_pack.dynode_core.faces.align import align_clip
+from dynode_pack.dynode_core.faces.align import align_clip, align_detections, align_fixed
+from dynode_pack.dynode_core.faces.core_landmarks import detections_from_core
+from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.faces.cuts import CutDetector
 from dynode_pack.dynode_core.faces.detections import Detections, detect_faces
+from dynode_pack.dynode_core.faces.hints import hint_from_boxes, hint_from_mask, hint_from_point
 from dynode_pack.dynode_core.faces.landmarks import Face
 from dynode_pack.dynode_core.faces.quads import ffhq_quads, smooth_quads
+from dynode_pack.dynode_core.faces.quality import frame_quality, ranges
 from dynode_pack.dynode_core.faces.tracking import choose_track, link_faces
 
 SHAPE = np.concatenate(
@@ -95,6 +99,111 @@ def test_a_face_in_view_for_a_moment_is_not_counted_by_place() -> None:
     frames[4].append(face_at(60, 100))
     track = choose_track(detections(frames), times(10), pick="left to right")
     assert track.landmarks[0, :, 0].mean() == pytest.approx(300 + SHAPE[:, 0].mean())
+
+
+def test_a_face_away_for_long_or_in_no_frame_of_a_shot_is_not_present() -> None:
+    frames = [[face_at(100, 100)] if t in (0, 1, 90) else [] for t in range(100)]
+    track = choose_track(detections(frames, [(0, 95), (95, 100)]), times(100))
+    assert track.present is not None and track.segments is not None
+    np.testing.assert_array_equal(np.flatnonzero(~track.present), [*range(27, 65), *range(95, 100)])
+    assert track.segments.tolist() == [[0, 95], [95, 100]]
+
+
+@pytest.mark.parametrize("as_what", ["point", "boxes", "mask"])
+def test_a_hint_chooses_the_face(as_what: str) -> None:
+    found = detections([[face_at(290, 190), face_at(500, 150, 2.0), face_at(60, 100, 0.5)] for _ in range(3)])
+    if as_what == "point":
+        hint = hint_from_point(70, 110, 400, 600)
+    elif as_what == "boxes":
+        hint = hint_from_boxes(np.array([[90, 130, 30, 70]]), 3)
+    else:
+        mask = torch.zeros(3, 200, 300)
+        mask[1, 40:60, 20:40] = 1  # painted at half size, in one frame only
+        hint = hint_from_mask(mask, 3, 400, 600)
+        assert hint[1].tolist() == [40, 80, 80, 120] and np.isnan(hint[0]).all()
+    assert choose_track(found, times(3), hint=hint).boxes[0, 0] < 60
+    assert choose_track(found, times(3), hint=hint, face_index=1).boxes[0, 0] > 200
+
+
+def test_hints_that_point_nowhere_are_refused() -> None:
+    with pytest.raises(ValueError, match="outside the frame"):
+        hint_from_point(700, 10, 400, 600)
+    with pytest.raises(ValueError, match="mask.*is empty"):
+        hint_from_mask(torch.zeros(1, 8, 8), 5, 40, 60)
+    with pytest.raises(ValueError, match="One mask or 5"):
+        hint_from_mask(torch.ones(2, 8, 8), 5, 40, 60)
+    with pytest.raises(ValueError, match="One box or 5"):
+        hint_from_boxes(np.zeros((2, 4)), 5)
+    with pytest.raises(ValueError, match=r"\(1, 4\) or \(1, 4\)"):
+        choose_track(detections([[face_at(1, 1)]]), times(1), hint=np.zeros((3, 4)))
+
+
+def core_value(num_frames: int) -> dict:
+    """What ComfyUI's own landmarker hands out, with one face."""
+    face = face_at(40, 30, 0.3)
+    entry = {
+        "bbox_xyxy": face.box.astype(np.float32),
+        "blendshapes": {f"shape {i}": i / 52 for i in range(52)},
+        "landmarks_xy": face.landmarks.astype(np.float32),
+        "landmarks_3d": np.zeros((68, 3)),
+        "presence": 3.0,
+        "score": 0.8,
+        "transformation_matrix": np.eye(4),
+    }
+    frames = [[dict(entry)] if t != 2 else [] for t in range(num_frames)]
+    return {"frames": frames, "image_size": (60, 80), "connection_sets": {}}
+
+
+def test_landmarks_of_comfyui_align_like_our_own() -> None:
+    clip = clip_with_spot([(40, 30)] * 5)
+    aligned = align_detections(clip, detections_from_core(core_value(5), clip))
+    np.testing.assert_array_equal(aligned.track.detected, [True, True, False, True, True])
+    np.testing.assert_allclose(aligned.quads[4:5], ffhq_quads(face_at(40, 30, 0.3).landmarks[None]), atol=1e-4)
+    assert aligned.track.blendshapes[0, 26] == pytest.approx(0.5) and aligned.track.scores[0] == pytest.approx(0.8)
+    assert np.abs(aligned.track.pose_deg).max() == 0
+
+
+def test_landmarks_of_another_clip_or_kind_are_refused() -> None:
+    clip = clip_with_spot([(40, 30)] * 5)
+    with pytest.raises(ValueError, match="belong to 4 frames, but the clip has 5"):
+        detections_from_core(core_value(4), clip)
+    with pytest.raises(ValueError, match="FACE_LANDMARKS.*list arrived"):
+        detections_from_core([], clip)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="belong to 5 frames of 600 x 400"):
+        align_detections(clip, detections([[face_at(1, 1)]] * 5))
+
+
+def test_fixed_quads_and_the_centre_square() -> None:
+    clip = clip_with_spot([(40, 30)] * 3)
+    square = align_fixed(clip, crop_size=60)
+    torch.testing.assert_close(crop_clip(square, [1])[0], clip.read([1])[0, :, 10:70].permute(2, 0, 1) * 2 - 1)
+    quad = np.array([(5.0, 5), (5, 45), (45, 45), (45, 5)])
+    assert (align_fixed(clip, quads=quad).quads == quad).all()
+    with pytest.raises(ValueError, match=r"shape \(4, 2\)"):
+        align_fixed(clip, quads=np.zeros((2, 4, 2)))
+    with pytest.raises(ValueError, match="no area"):
+        align_fixed(clip, quads=np.ones((4, 2)))
+
+
+def test_quality_names_the_problems_and_their_frames() -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(1, 60, 80, 3, generator=generator).repeat(9, 1, 1, 1)
+    frames[7] = torch.nn.functional.avg_pool2d(frames[7].permute(2, 0, 1), 9, 1, 4).permute(1, 2, 0)
+    found = [[face_at(40, 30, 0.3)] for _ in range(9)]
+    found[3] = []
+    turned = face_at(40, 30, 0.3)
+    found[5] = [Face(turned.landmarks, 0.9, turned.blendshapes, np.array([60, 0, 0], dtype=np.float32))]
+    clip = TensorClip(frames, 25)
+    shots = np.array([[0, 9]])
+    aligned = align_detections(clip, Detections(tuple(map(tuple, found)), shots, 60, 80), center_sigma=0, axes_sigma=0)
+    quality = frame_quality(aligned)
+    problems = {name.split(" (")[0]: frames.tolist() for name, frames in quality.problems().items()}
+    assert problems["not detected, interpolated"] == [3]
+    assert problems["profile"] == [5]
+    assert problems["blurred"] == [7]
+    assert problems["small"] == list(range(9))
+    assert quality.summary().startswith("8 of 9 frames detected.")
+    assert ranges(np.array([1, 2, 3, 7, 9, 10])) == "1-3, 7, 9-10" and ranges(np.array([], dtype=int)) == "none"
 
 
 def test_errors_say_how_many_frames_were_searched_and_how_many_faces_there_are() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -11,9 +12,12 @@ from ..layout import pictures_to_bytes
 from ..progress import Progress, silent
 from ..types import VideoClip
 from .cuts import CutDetector
-from .landmarks import Face
+from .landmarks import Face, FaceLandmarker
 from .preview import draw_faces
+from .search import FaceSearch, same_face
 
+Search = Literal["off", "when needed", "always"]
+SEARCHES: tuple[str, ...] = get_args(Search)
 _FRAMES_PER_READ = 8
 
 
@@ -41,21 +45,68 @@ class Detections:
         return len(self.faces)
 
 
-def detect_faces(clip: VideoClip, detector: FaceDetector, *, progress: Progress = silent) -> Detections:
-    """Look for faces in every frame of `clip` and find its cuts on the way. Memory: 8 frames.
+def detect_faces(
+    clip: VideoClip, detector: FaceDetector, *, search: Search = "when needed", progress: Progress = silent
+) -> Detections:
+    """Look for faces in every frame of `clip` and find its cuts on the way. Memory: 16 frames.
+
+    With a search (it needs a `FaceLandmarker` as `detector`), every 8th frame and every frame after a cut is searched
+    for small, dark and half-turned faces as `search` tells, and every face is followed forwards and backwards from
+    where it was found through the frames in which one pass over the frame misses it.
+
+    Args:
+        clip: any number of frames.
+        detector: finds faces in one picture.
+        search: "off"; "when needed": in frames in which one pass finds no face; "always": for faces of all people.
+        progress: called once per frame.
 
     Raises:
+        ValueError: `search` is unknown.
         Whatever `progress` raises to cancel.
     """
-    faces: list[tuple[Face, ...]] = []
+    if search not in SEARCHES:
+        raise ValueError(f"The search for small faces is one of {', '.join(SEARCHES)}, but is {search!r}.")
+    faces: list[list[Face]] = []
     cuts = CutDetector()
-    for start, frames in clip.chunks(_FRAMES_PER_READ):
-        pictures = pictures_to_bytes(frames)
-        for i, picture in enumerate(pictures):
-            found = tuple(detector.detect(picture))
-            faces.append(found)
-            cuts.add(picture)
-            done = start + i + 1
-            preview = draw_faces(picture, found) if i == len(pictures) - 1 else None
-            progress(done, clip.num_frames, preview)
-    return Detections(tuple(faces), cuts.segments(), clip.height, clip.width)
+    with ExitStack() as stack:
+        finder = None
+        if search != "off" and isinstance(detector, FaceLandmarker):
+            finder = stack.enter_context(FaceSearch(detector.task_path))
+        before = np.zeros((0, clip.height, clip.width, 3), dtype=np.uint8)
+        shot_starts: list[bool] = []
+        for start, frames in clip.chunks(_FRAMES_PER_READ):
+            pictures = pictures_to_bytes(frames)
+            for i, picture in enumerate(pictures):
+                shot_starts.append(cuts.add(picture))
+                known = detector.detect(picture)
+                if finder is not None:
+                    last = [] if shot_starts[-1] else faces[-1]
+                    known += _follow(finder, picture, last, known)
+                    if (i == 0 or shot_starts[-1]) and (search == "always" or not known):
+                        known += finder.search(picture, known)
+                faces.append(known)
+                preview = draw_faces(picture, known) if i == len(pictures) - 1 else None
+                progress(start + i + 1, clip.num_frames, preview)
+            if finder is not None:
+                _follow_back(finder, np.concatenate([before, pictures]), faces, shot_starts)
+            before = pictures
+    return Detections(tuple(map(tuple, faces)), cuts.segments(), clip.height, clip.width)
+
+
+def _follow(finder: FaceSearch, picture: np.ndarray, neighbours: list[Face], known: list[Face]) -> list[Face]:
+    """Faces of a neighbouring frame that are in this one too but not yet `known`."""
+    found: list[Face] = []
+    for face in neighbours:
+        if not any(same_face(face, other) for other in (*known, *found)):
+            again = finder.near(picture, face)
+            if again is not None and not any(same_face(again, other) for other in (*known, *found)):
+                found.append(again)
+    return found
+
+
+def _follow_back(finder: FaceSearch, pictures: np.ndarray, faces: list[list[Face]], shot_starts: list[bool]) -> None:
+    """Add to the last frames (of which `pictures` are at hand) the faces that were found later in the same shot."""
+    first = len(faces) - len(pictures)
+    for t in range(len(faces) - 2, first - 1, -1):
+        if not shot_starts[t + 1]:
+            faces[t] += _follow(finder, pictures[t - first], faces[t + 1], faces[t])

