@@ -158,6 +158,9 @@ def plain_facts(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
+_OPTIONAL_TRACK = ("blendshapes", "pose_deg", "present", "segments")
+
+
 def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:
     clip = value.clip
     if not isinstance(clip, FileClip):
@@ -165,7 +168,7 @@ def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:
     track = value.track
     arrays = {name: _tensor(getattr(track, name)) for name in ("landmarks", "boxes", "scores", "detected")}
     arrays |= {
-        name: _tensor(getattr(track, name)) for name in ("blendshapes", "pose_deg") if getattr(track, name) is not None
+        name: _tensor(getattr(track, name)) for name in _OPTIONAL_TRACK if getattr(track, name) is not None
     }
     facts = {
         "clip": {
@@ -189,7 +192,7 @@ def _unpack_aligned(arrays: _Arrays, facts: _Facts) -> AlignedClip:
     clip = FileClip(Path(source["path"]), start_s=start_s, duration_s=duration_s)
     if clip.clip_id != source["clip_id"]:
         raise ValueError(f"{source['path']} has changed since it was aligned. Align it again.")
-    optional = {name: arrays[name].numpy() for name in ("blendshapes", "pose_deg") if name in arrays}
+    optional = {name: arrays[name].numpy() for name in _OPTIONAL_TRACK if name in arrays}
     track = FaceTrack(
         landmarks=arrays["landmarks"].numpy(),
         boxes=arrays["boxes"].numpy(),

@@ -59,6 +59,11 @@ class FaceTrack:
     """`(T, 52)` float32 in [0, 1], mediapipe's order, interpolated where not detected."""
     pose_deg: np.ndarray | None = None
     """`(T, 3)` float32 yaw, pitch, roll in degrees, interpolated where not detected."""
+    present: np.ndarray | None = None
+    """`(T,)` bool: False where the face is not in the picture at all (another shot, or away for long), so there is nothing
+    to invert or edit; a missed detection is present. None: present everywhere."""
+    segments: np.ndarray | None = None
+    """`(S, 2)` int64 first frame and frame after the last of each shot, in order, without gaps. None: one shot."""
 
     def __post_init__(self) -> None:
         num_frames = len(self.landmarks)
@@ -66,6 +71,10 @@ class FaceTrack:
         check_shape("boxes", self.boxes, (num_frames, 4))
         check_shape("scores", self.scores, (num_frames,))
         check_shape("detected", self.detected, (num_frames,))
+        if self.present is not None:
+            check_shape("present", self.present, (num_frames,))
+        if self.segments is not None:
+            check_shape("segments", self.segments, ("S", 2))
         check_finite("landmarks", self.landmarks)
 
 
