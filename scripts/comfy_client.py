@@ -56,7 +56,7 @@ class Run:
     error: dict[str, Any] = field(default_factory=dict)
     """For "error": node_id, node_type, exception_type, exception_message, traceback."""
     node_errors: dict[str, Any] = field(default_factory=dict)
-    """What the server refuses, by node id. It still runs those outputs of the workflow that need none of these nodes."""
+    """What the server refuses, by node id. Outputs of the workflow that need none of these nodes still run."""
 
     @property
     def succeeded(self) -> bool:

@@ -15,13 +15,13 @@ from comfy_env import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))  # this script uses the core without ComfyUI, as the command line does
 
-from dynode_core.clip import TensorClip  # noqa: E402
-from dynode_core.faces.align import align_clip  # noqa: E402
-from dynode_core.faces.crop import crop  # noqa: E402
-from dynode_core.faces.landmarks import FaceLandmarker  # noqa: E402
-from dynode_core.layout import network_to_bytes  # noqa: E402
-from dynode_core.model_files import find_landmarker  # noqa: E402
-from dynode_core.video import FileClip  # noqa: E402
+from dynode_core.clip import TensorClip
+from dynode_core.faces.align import align_clip
+from dynode_core.faces.crop import crop
+from dynode_core.faces.landmarks import FaceLandmarker
+from dynode_core.layout import network_to_bytes
+from dynode_core.model_files import find_landmarker
+from dynode_core.video import FileClip
 
 TILE_PX = 320
 HEADER_PX = 28
