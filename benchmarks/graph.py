@@ -1,7 +1,7 @@
 """The main workflow on real clips in a real ComfyUI: seconds per node, peak memory, and what became of the face.
 
     ./demo.sh                                   # once: prepares the environment
-    $PYTHON benchmarks/graph.py CLIP [CLIP ...] --embedder mobilefacenet_112.onnx --out benchmarks/results/graph-<machine>.json
+    $PYTHON benchmarks/graph.py CLIP [CLIP ...] --embedder mobilefacenet_112.onnx --out benchmarks/results/graph.json
 
 PYTHON is the one that `python3 scripts/comfy_env.py` prints. Sheets go to output/graph/. At 24 times per clip the
 original crop, its reconstruction, the edited face and the blended frame are compared: identity cosine (with a

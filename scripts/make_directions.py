@@ -23,16 +23,16 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dynode_core.checkpoints.load import load_generator  # noqa: E402
-from dynode_core.checkpoints.tensors import load_tensors  # noqa: E402
-from dynode_core.editing.directions import SHIPPED_FILE, shipped_directions  # noqa: E402
-from dynode_core.editing.latent import W_FAMILY, depth_mask, direction_rows  # noqa: E402
-from dynode_core.faces.landmarks import FaceLandmarker  # noqa: E402
-from dynode_core.generators.protocol import Generator  # noqa: E402
-from dynode_core.layout import network_to_bytes  # noqa: E402
-from dynode_core.memory import reuse_large_blocks  # noqa: E402
-from dynode_core.model_files import find_landmarker  # noqa: E402
-from dynode_core.types import EditDirection  # noqa: E402
+from dynode_core.checkpoints.load import load_generator
+from dynode_core.checkpoints.tensors import load_tensors
+from dynode_core.editing.directions import SHIPPED_FILE, shipped_directions
+from dynode_core.editing.latent import W_FAMILY, depth_mask, direction_rows
+from dynode_core.faces.landmarks import FaceLandmarker
+from dynode_core.generators.protocol import Generator
+from dynode_core.layout import network_to_bytes
+from dynode_core.memory import reuse_large_blocks
+from dynode_core.model_files import find_landmarker
+from dynode_core.types import EditDirection
 
 BLENDSHAPES = {
     "smile": (44, 45),

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dynode_core.checkpoints.tensors import load_tensors  # noqa: E402
-from dynode_core.inversion.thumbnail_encoder import SHIPPED_FILE, fit_thumbnail_encoder  # noqa: E402
-from dynode_core.layout import bytes_to_pictures, pictures_to_network  # noqa: E402
+from dynode_core.checkpoints.tensors import load_tensors
+from dynode_core.inversion.thumbnail_encoder import SHIPPED_FILE, fit_thumbnail_encoder
+from dynode_core.layout import bytes_to_pictures, pictures_to_network
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 

@@ -15,12 +15,12 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from dynode_core.checkpoints.load import load_generator  # noqa: E402
-from dynode_core.editing import shipped_directions  # noqa: E402
-from dynode_core.editing.latent import depth_mask  # noqa: E402
-from dynode_core.generators.protocol import Generator  # noqa: E402
-from dynode_core.layout import network_to_bytes  # noqa: E402
-from dynode_core.rendering import render  # noqa: E402
+from dynode_core.checkpoints.load import load_generator
+from dynode_core.editing import shipped_directions
+from dynode_core.editing.latent import depth_mask
+from dynode_core.generators.protocol import Generator
+from dynode_core.layout import network_to_bytes
+from dynode_core.rendering import render
 
 SEED = 11
 TILE_PX = 256

@@ -19,13 +19,13 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dynode_core.checkpoints.load import load_generator  # noqa: E402
-from dynode_core.checkpoints.tensors import load_tensors  # noqa: E402
-from dynode_core.faces.landmarks import NUM_BLENDSHAPES, FaceLandmarker  # noqa: E402
-from dynode_core.generators.protocol import Generator  # noqa: E402
-from dynode_core.layout import network_to_bytes  # noqa: E402
-from dynode_core.memory import reuse_large_blocks  # noqa: E402
-from dynode_core.model_files import find_landmarker  # noqa: E402
+from dynode_core.checkpoints.load import load_generator
+from dynode_core.checkpoints.tensors import load_tensors
+from dynode_core.faces.landmarks import NUM_BLENDSHAPES, FaceLandmarker
+from dynode_core.generators.protocol import Generator
+from dynode_core.layout import network_to_bytes
+from dynode_core.memory import reuse_large_blocks
+from dynode_core.model_files import find_landmarker
 
 SEED = 2026
 MAX_COUNT = 2400
