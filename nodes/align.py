@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from comfy_api.latest import io
@@ -11,7 +11,7 @@ from ..dynode_core.faces.align import align_clip
 from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.faces.landmarks import FaceLandmarker
 from ..dynode_core.faces.preview import draw_alignment
-from ..dynode_core.faces.tracking import PICKS
+from ..dynode_core.faces.tracking import PICKS, Pick
 from ..dynode_core.layout import pictures_to_bytes
 from ..dynode_core.model_files import find_landmarker
 from ..dynode_core.types import AlignedClip
@@ -78,7 +78,7 @@ class FrameAlign(io.ComfyNode):
                 scale=crop_scale,
                 center_sigma=CENTER_SIGMA * smoothing,
                 axes_sigma=AXES_SIGMA * smoothing,
-                pick=which_face,
+                pick=cast(Pick, which_face),
                 face_index=face_index,
                 progress=progress,
             )

@@ -12,9 +12,9 @@ from ..dynode_core.blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
 from ..dynode_core.export import export_video
 from ..dynode_core.faces.masks import REGIONS
 from ..dynode_core.rendering import PictureFaces
-from ..dynode_core.types import AlignedClip
+from ..dynode_core.types import AlignedClip, VideoClip
 from . import sockets
-from .clips import temp_file
+from .clips import sound_clip, temp_file
 from .devices import outside_inference_mode
 from .pictures import frames_wanted, picture_frames_input
 from .progress import NodeProgress
@@ -53,10 +53,11 @@ class BlendBack(io.ComfyNode):
         quality: int,
         picture_frames: str,
         mask: torch.Tensor | None = None,
+        audio: dict[str, Any] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         clip = aligned.clip
-        source = _of_pictures(faces, aligned) if isinstance(faces, torch.Tensor) else faces
+        source: Any = _of_pictures(faces, aligned) if isinstance(faces, torch.Tensor) else faces
         kept = frames_wanted(picture_frames, source.num_frames, clip.height, clip.width)
         exported = export_video(
             temp_file(".mp4"),
@@ -64,7 +65,7 @@ class BlendBack(io.ComfyNode):
             source,
             BlendSettings(**settings),
             masks=mask,
-            sound=clip if keep_audio else None,
+            sound=_sound(clip, audio) if keep_audio else None,
             keep=kept,
             crf=quality,
             progress=NodeProgress(),
@@ -73,15 +74,17 @@ class BlendBack(io.ComfyNode):
         return io.NodeOutput(InputImpl.VideoFromFile(str(exported.path)), exported.kept, ui=ui.PreviewVideo([shown]))
 
 
+def _sound(clip: VideoClip, audio: dict[str, Any] | None) -> VideoClip:
+    return clip if audio is None else sound_clip(audio)
+
+
 def _of_pictures(pictures: torch.Tensor, aligned: AlignedClip) -> PictureFaces:
     clip = aligned.clip
     if len(pictures) != clip.num_frames:
         raise ValueError(
-            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no "
-            f"times, so "
-            "there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and mode of "
-            "Solve "
-            "At Times to 'same', or connect the faces output."
+            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no times, "
+            "so there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and mode of "
+            "Solve At Times to 'same', or connect the faces output."
         )
     return PictureFaces(pictures, clip.frame_times, clip.fps)
 
@@ -163,9 +166,16 @@ def _inputs() -> list[io.Input]:
         ),
         picture_frames_input("images"),
         io.Mask.Input(
-            "mask", optional=True, tooltip="Where faces may go: white lets them in, black keeps the original."
+            "mask",
+            optional=True,
+            tooltip="Where the face may change: white lets the change in, black keeps the original, such as a hand in "
+            "front of the face. One mask, or one per frame.",
         ),
-        io.Audio.Input("audio", optional=True, tooltip="Sound to use instead of the clip's."),
+        io.Audio.Input(
+            "audio",
+            optional=True,
+            tooltip="Sound to use instead of the clip's, for frames that came as an IMAGE batch.",
+        ),
     ]
 
 

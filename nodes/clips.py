@@ -64,6 +64,13 @@ def _file_of_bytes(source: byte_io.BytesIO) -> Path:
     return path
 
 
+def sound_clip(audio: dict[str, Any]) -> VideoClip:
+    """ComfyUI's AUDIO as the sound of a clip of one black pixel."""
+    clip = TensorClip(torch.zeros(1, 1, 1, 3), fps=1.0)
+    clip.path = save_audio(audio)
+    return clip
+
+
 def save_audio(audio: dict[str, Any]) -> Path:
     """Write ComfyUI's AUDIO as AAC, the form in which it goes into an MP4."""
     waveform = audio["waveform"][0].detach().float().cpu().numpy()[:2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ..dynode_core.checks import check_family
 from ..dynode_core.layout import network_to_bytes
-from ..dynode_core.rendering import RenderedFaces
+from ..dynode_core.rendering import render
 from ..dynode_core.types import TrajectorySample
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
@@ -26,7 +25,7 @@ FULL_SIZE = "full"
 
 @dataclass(frozen=True)
 class ManagedFaces:
-    """`RenderedFaces` that come onto the device when they are read and retreat when it runs out of memory."""
+    """Rendered faces that come onto the device when they are read and retreat when it runs out of memory."""
 
     loaded: LoadedGenerator
     sample: TrajectorySample
@@ -47,21 +46,20 @@ class ManagedFaces:
 
     def read(self, start: int, stop: int) -> Tensor:
         """`(stop - start, 3, S, S)` in [-1, 1], CPU: the edited faces."""
-        return self._read(lambda faces, a, b: faces.read(a, b), start, stop)
+        return self._read(self.sample.w_plus[start:stop])
 
     def read_base(self, start: int, stop: int) -> Tensor | None:
         """The same frames before the edit."""
-        return self._read(lambda faces, a, b: faces.read_base(a, b), start, stop)
+        return self._read(self.sample.base_w_plus[start:stop])
 
-    def _read(self, render: Callable[[RenderedFaces, int, int], Tensor], start: int, stop: int) -> Tensor:
+    def _read(self, w_plus: Tensor) -> Tensor:
+        model, chunk = self.loaded.ready(), self.chunk
         pieces: list[Tensor] = []
-        chunk = self.chunk
-        model = self.loaded.ready()
-        while start < stop:
+        done = 0
+        while done < len(w_plus):
             try:
-                faces = RenderedFaces(model, self.sample, self.size, batch=chunk)
-                pieces.append(render(faces, start, min(start + chunk, stop)))
-                start += len(pieces[-1])
+                pieces.append(render(model, w_plus[done : done + chunk], size=self.size, batch=chunk))
+                done += len(pieces[-1])
             except Exception as reason:
                 if chunk == 1 or not comfy.model_management.is_oom(reason):
                     raise

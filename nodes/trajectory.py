@@ -212,7 +212,7 @@ class SolveAtTimes(io.ComfyNode):
         choice = parse_times(times_spec({name: value for name, (value, _) in mode.items()}))
         if isinstance(choice, ListTimes):
             check_increasing("The list of times", np.array(choice.seconds))
-        waiting = [name for name in ("latent", "trajectory") if name in inputs and inputs[name] is None]
+        waiting: list[str] = [name for name in ("latent", "trajectory") if name in inputs and inputs[name] is None]
         return waiting[:1]
 
     @classmethod
