@@ -7,6 +7,7 @@ implementations of the operations give the same picture: `reference` (the defini
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from ..checks import check_shape
 from . import ops
+from .compiled import OptionalCompile
 from .ops_reference import make_filter, upsample2d
 from .stylegan2_config import StyleGAN2Config, channels_of, check_state
 from .stylegan2_layers import NOISE_MODES, Implementation, NoiseMode, Skip, StyledLayer, ToRGB
@@ -96,6 +98,7 @@ class StyleGAN2(nn.Module):
         self.resolution = config.resolution
         self.half_precision = "cuda"
         """Where the layers trained in half precision use it: "cuda", "always" or "never"."""
+        self._compiled: OptionalCompile | None = None
         has_noise = any(name.endswith("noise_const") for name in state)
         # Hosts may run nodes in inference mode; weights made there could never take part in an optimisation.
         with torch.inference_mode(False), torch.no_grad():
@@ -165,8 +168,13 @@ class StyleGAN2(nn.Module):
             [layer.noise(len(w_plus), noise_mode, generator) for layer in block.layers]
             for block in self.synthesis.blocks
         ]
-        image = self._run(w_plus.float(), noises)
+        run = StyleGAN2._run if self._compiled is None else self._compiled
+        image = run(self, w_plus.float(), noises)
         return image if size is None or size == self.resolution else F.avg_pool2d(image, self.resolution // size)
+
+    def compile_synthesis(self, **options: Any) -> None:
+        """Use torch.compile from the next picture on, where it works; `options` are those of `torch.compile`."""
+        self._compiled = OptionalCompile(StyleGAN2._run, **options)
 
     def feature_maps(self, w_plus: Tensor, *, size: int) -> Tensor:
         """`(N, L, D)` codes to the `(N, C, size, size)` feature maps of one block, differentiable."""
