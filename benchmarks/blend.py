@@ -43,8 +43,9 @@ from dynode_core.types import AlignedClip, FaceTrack  # noqa: E402
 from dynode_core.video import FileClip, TensorClip, VideoWriter  # noqa: E402
 
 VARIANTS: dict[str, BlendSettings] = {
-    "residual": BlendSettings(),
-    "residual, occluders kept": BlendSettings(keep_occluders=True),
+    "adaptive": BlendSettings(),
+    "adaptive, multiband, occluders kept": BlendSettings(join="multiband", feather=0.2, keep_occluders=True),
+    "residual": BlendSettings(mode="residual"),
     "replace, plain feather": BlendSettings(mode="replace", colour_match=False),
     "replace, colour match": BlendSettings(mode="replace"),
     "replace, multiband": BlendSettings(mode="replace", colour_match=False, join="multiband", feather=0.3),

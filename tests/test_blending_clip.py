@@ -12,8 +12,10 @@ import torch
 
 from dynode_pack.dynode_core.blending import BlendSettings, blend_clip
 from dynode_pack.dynode_core.blending.background import place_of
-from dynode_pack.dynode_core.blending.region import RegionFinder
+from dynode_pack.dynode_core.blending.region import RegionFinder, soft_outline
+from dynode_pack.dynode_core.blending.settings import MODES
 from dynode_pack.dynode_core.faces.crop import crop_clip
+from dynode_pack.dynode_core.faces.masks import face_mask
 from dynode_pack.dynode_core.types import AlignedClip, FaceTrack
 from dynode_pack.dynode_core.video import TensorClip
 
@@ -103,16 +105,17 @@ def union_masks(aligned: AlignedClip, settings: BlendSettings) -> torch.Tensor:
     return masks
 
 
+@pytest.mark.parametrize("mode", ["residual", "adaptive"])
 @pytest.mark.parametrize("region", ["face", "inner face", "head and neck", "whole crop"])
-def test_residual_of_an_unchanged_face_is_exactly_the_source(region: str) -> None:
+def test_an_unchanged_face_gives_exactly_the_source(mode: str, region: str) -> None:
     frames = textured(5)
     aligned = aligned_clip(frames)
     rendered = torch.rand(5, 3, SIDE, SIDE) * 2.4 - 1.2  # as far from the source as can be
     faces = Faces(rendered, rendered, aligned.clip.frame_times)
-    assert torch.equal(blended(aligned, faces, BlendSettings(region=region)), frames)
+    assert torch.equal(blended(aligned, faces, BlendSettings(mode=mode, region=region)), frames)
 
 
-@pytest.mark.parametrize("mode", ["residual", "replace"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("colour_match", [False, True])
 def test_pixels_outside_the_mask_keep_their_exact_values(mode: str, colour_match: bool) -> None:
     frames = textured(4)
@@ -143,7 +146,7 @@ def test_a_change_of_the_crop_arrives_at_full_strength_inside() -> None:
     aligned = aligned_clip(frames)
     faces = own_faces(aligned)
     faces.edited = faces.edited + torch.tensor([0.2, 0.0, -0.1])[:, None, None]
-    for mode in ("residual", "replace"):
+    for mode in MODES:
         settings = BlendSettings(mode=mode)
         change = blended(aligned, faces, settings) - frames
         full = union_masks(aligned, settings) == 1
@@ -264,6 +267,15 @@ def test_place_of_times() -> None:
     assert index == 1 and fraction == pytest.approx(0.25)
 
 
+def test_a_wide_ramp_is_drawn_small_and_is_the_same_mask() -> None:
+    landmarks = face_landmarks((260.3, 240.8), 170)
+    settings = BlendSettings(feather=0.15, dilate=0.05)
+    full = face_mask(landmarks[None], 481, 517, region=settings.region, dilate=0.05, feather=0.15)[0]
+    drawn = soft_outline(landmarks, 481, 517, settings)
+    assert drawn.shape == full.shape
+    assert float((drawn - full).abs().max()) < 0.03
+
+
 def test_trembling_landmarks_do_not_make_the_mask_flicker() -> None:
     rng = np.random.default_rng(0)
     aligned = aligned_clip(textured(12))
@@ -287,7 +299,7 @@ def test_a_face_outside_the_frame_leaves_it_alone() -> None:
 def test_a_face_at_the_border_of_the_frame_is_blended() -> None:
     frames = textured(2)
     aligned = aligned_clip(frames, centres=np.array([[10.0, 100], [155, 5]]))
-    for mode in ("residual", "replace"):
+    for mode in MODES:
         faces = Faces(torch.ones(2, 3, SIDE, SIDE), -torch.ones(2, 3, SIDE, SIDE), aligned.clip.frame_times)
         result = blended(aligned, faces, BlendSettings(mode=mode))
         assert torch.isfinite(result).all() and not torch.equal(result, frames)

@@ -13,7 +13,7 @@ from dynode_pack.dynode_core.blending.grain import grain_deviation, make_grain
 from dynode_pack.dynode_core.blending.joins import feathered, membrane, multiband
 from dynode_pack.dynode_core.blending.occluders import find_occluders
 from dynode_pack.dynode_core.blending.region import FaceRegion
-from dynode_pack.dynode_core.blending.settings import JOINS, BlendSettings
+from dynode_pack.dynode_core.blending.settings import JOINS, MODES, BlendSettings
 from dynode_pack.dynode_core.faces.crop import crop
 
 HEIGHT, WIDTH = 140, 170
@@ -44,16 +44,17 @@ def put(settings: BlendSettings, frame: torch.Tensor, edited: torch.Tensor, base
 
 
 @pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("mode", ["residual", "adaptive"])
 @pytest.mark.parametrize("occluders", [False, True])
-def test_no_change_is_exactly_no_change(join: str, occluders: bool) -> None:
+def test_no_change_is_exactly_no_change(join: str, mode: str, occluders: bool) -> None:
     frame = picture()
     face = torch.rand(3, 64, 64) * 2 - 1
-    result = put(BlendSettings(join=join, keep_occluders=occluders), frame, face, face.clone())
+    result = put(BlendSettings(mode=mode, join=join, keep_occluders=occluders), frame, face, face.clone())
     assert torch.equal(result, frame)
 
 
 @pytest.mark.parametrize("join", JOINS)
-@pytest.mark.parametrize("mode", ["residual", "replace"])
+@pytest.mark.parametrize("mode", MODES)
 def test_outside_the_mask_nothing_changes(join: str, mode: str) -> None:
     frame, region = picture(), face_region()
     settings = BlendSettings(join=join, mode=mode, grain=True, keep_occluders=True)
@@ -109,10 +110,31 @@ def test_poisson_keeps_what_the_edit_draws_inside() -> None:
     base = crop(frame[None], region.quad[None], 96)[0]
     edited = base - 0.2
     edited[:, 40:56, 40:56] += 0.4
-    result = put(BlendSettings(join="poisson"), frame, edited, base)
+    result = put(BlendSettings(mode="residual", join="poisson"), frame, edited, base)
     change = box_to_crop((result - frame)[region.slices()].permute(2, 0, 1), region, 96)
     assert float(change[:, 44:52, 44:52].mean()) == pytest.approx(0.2, abs=0.02)
     assert float(change[:, 62:70, 30:66].abs().mean()) < 0.03
+
+
+def test_adaptive_shows_the_new_feature_and_keeps_the_detail_around_it() -> None:
+    """The reconstruction lacks all detail and draws a mouth in the wrong place; the edit moves it."""
+    region = face_region()
+    frame = picture() + make_grain(HEIGHT, WIDTH, deviation=0.03, seed=4)
+    base = torch.nn.functional.avg_pool2d(crop(picture()[None], region.quad[None], 96), 9, stride=1, padding=4)[0]
+    base, edited = base.clone(), base.clone()
+    base[:, 60:64, 40:56] = -0.8
+    edited[:, 68:72, 40:56] = -0.8
+    results = {mode: put(BlendSettings(mode=mode), frame, edited, base) for mode in MODES}
+    rows, columns = region.slices()
+
+    def seen(image: torch.Tensor) -> torch.Tensor:
+        return box_to_crop(image[rows, columns].permute(2, 0, 1), region, 96)
+
+    mouth, far = np.s_[:, 61:63, 44:52], np.s_[:, 24:44, 30:66]
+    np.testing.assert_allclose(seen(results["adaptive"])[mouth], seen(results["replace"])[mouth], atol=0.02)
+    assert float((seen(results["residual"]) - seen(results["replace"]))[mouth].mean()) > 0.15  # a ghost of the old one
+    assert torch.equal(seen(results["adaptive"])[far], seen(frame)[far])
+    assert not torch.equal(seen(results["replace"])[far], seen(frame)[far])
 
 
 def test_the_membrane_is_steady_under_noise() -> None:

@@ -83,11 +83,12 @@ def _blend_chunks(
         stop = min(start + settings.chunk, len(times))
         edited = faces.read(start, stop)
         base = faces.read_base(start, stop) if compositor.uses_base else None
-        if base is None and settings.mode == "residual" and not has_warned:
+        if base is None and settings.mode != "replace" and not has_warned:
             has_warned = True
             logger.warning(
                 "These faces come without their unedited version, so there is no change to add: "
-                'they are blended with mode "replace" instead of "residual".'
+                'they are blended with mode "replace" instead of "%s".',
+                settings.mode,
             )
         finished = torch.empty((stop - start, aligned.clip.height, aligned.clip.width, 3))
         for i, time_s in enumerate(times[start:stop]):

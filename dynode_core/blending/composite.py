@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..faces.warp import warp_to_frame
+from .crop_space import blur, shrink_face
 from .region import FaceRegion
+
+ACTIVITY_SIDE = 96
+_ACTIVITY_BLUR = 3.5
+_CALM, _ACTIVE = 0.015, 0.05
+"""Mean change of colour, in [0, 1] units, up to which an edit only tints and from which it redraws."""
 
 
 def residual_change(edited: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
@@ -35,6 +42,38 @@ def replacing_change(frame: Tensor, face: Tensor, region: FaceRegion) -> Tensor:
     """
     rows, columns = region.slices()
     return warp_into((face.clamp(-1, 1) + 1) * 0.5, region) - frame[rows, columns]
+
+
+def adaptive_change(
+    frame: Tensor, face: Tensor, edited: Tensor, base: Tensor, region: FaceRegion, active: Tensor
+) -> Tensor:
+    """The residual, and where the edit is `active` the rendered face instead: exactly 0 where `edited` equals `base`.
+
+    Args:
+        frame: `(H, W, 3)` float32 in [0, 1].
+        face: `(3, S, S)` in about [-1, 1]: what to show where active (the edited face in the light of the frame).
+        edited, base: `(3, S, S)` with and without the edit.
+        region: where they go.
+        active: `(1, s, s)` in [0, 1] in crop coordinates, from `edit_activity`.
+
+    Returns:
+        `(h, w, 3)` over the region's box.
+    """
+    share = warp_into(active, region)
+    return residual_change(edited, base, region) * (1 - share) + replacing_change(frame, face, region) * share
+
+
+def edit_activity(edited: Tensor, base: Tensor) -> Tensor:
+    """Where an edit changes features and not only tones: `(1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1].
+
+    Args:
+        edited, base: `(3, S, S)` in about [-1, 1]. Equal ones give exactly 0.
+    """
+    change = (shrink_face(edited, ACTIVITY_SIDE) - shrink_face(base, ACTIVITY_SIDE)) * 0.5
+    strength = change.abs().mean(dim=0, keepdim=True)
+    spread = blur(F.max_pool2d(strength[None], 5, stride=1, padding=2)[0], _ACTIVITY_BLUR)
+    share = ((spread - _CALM) / (_ACTIVE - _CALM)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def warp_into(image: Tensor, region: FaceRegion) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .colour import match_at_edge, match_to_base
-from .composite import add_change, replacing_change, residual_change, warp_into
+from .composite import adaptive_change, add_change, edit_activity, replacing_change, residual_change, warp_into
 from .grain import grain_deviation, make_grain
 from .joins import feathered, membrane, multiband
 from .occluders import find_occluders
@@ -18,6 +18,7 @@ from .settings import BlendSettings
 
 _MEMBRANE_TIME_S = 0.08
 _OCCLUDER_TIME_S = 0.05
+_ACTIVITY_TIME_S = 0.1
 _GRAIN_TIME_S = 0.5
 
 
@@ -54,13 +55,14 @@ class Compositor:
         self._settings = settings
         self._membrane = SlowValue(_MEMBRANE_TIME_S, jump=0.1)
         self._occluders = SlowValue(_OCCLUDER_TIME_S, jump=0.5)
+        self._activity = SlowValue(_ACTIVITY_TIME_S, jump=0.5)
         self._grain = SlowValue(_GRAIN_TIME_S, jump=0.02)
 
     @property
     def uses_base(self) -> bool:
         """Whether the unedited faces make a difference."""
         settings = self._settings
-        return settings.mode == "residual" or settings.colour_match or settings.keep_occluders
+        return settings.mode != "replace" or settings.colour_match or settings.keep_occluders
 
     def put(
         self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion, time_s: float, index: int
@@ -81,6 +83,10 @@ class Compositor:
             region = replace(region, mask=region.mask * (1 - warp_into(covered, region)[..., 0]))
         if settings.mode == "residual" and base is not None:
             change = residual_change(edited, base, region)
+        elif settings.mode == "adaptive" and base is not None:
+            active = self._activity.follow(edit_activity(edited, base), time_s)
+            face = self._matched(frame, edited, base, region)
+            change = adaptive_change(frame, face, edited, base, region, active)
         else:
             change = replacing_change(frame, self._matched(frame, edited, base, region), region)
             if settings.grain:

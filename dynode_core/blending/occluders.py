@@ -11,12 +11,12 @@ from .crop_space import blur, box_to_crop, shrink_face
 from .region import FaceRegion
 
 SIDE = 128
-_LOWEST_THRESHOLD = 0.09
+_LOWEST_THRESHOLD = 0.11
 """In [0, 1] units of colour: below this a difference is never an object."""
 _TYPICAL_ERRORS = 3.5
-_SMALLEST_OBJECT = 7
+_SMALLEST_OBJECT = 11
 """Points of `SIDE`: narrower differences are eyelids, teeth, rims of glasses."""
-_GROW = 9
+_GROW = 11
 
 
 def find_occluders(frame: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
@@ -42,7 +42,7 @@ def find_occluders(frame: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
     score = ((error - threshold) / (0.5 * threshold)).clamp(0, 1)
     opened = -_highest(-score, _SMALLEST_OBJECT)
     objects = torch.minimum(_highest(opened, _SMALLEST_OBJECT + 2), score)
-    return blur(_highest(objects, _GROW), 2.0).clamp(0, 1)
+    return blur(_highest(objects, _GROW), 2.5).clamp(0, 1)
 
 
 def _highest(values: Tensor, size: int) -> Tensor:

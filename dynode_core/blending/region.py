@@ -19,7 +19,7 @@ from .settings import WHOLE_CROP, BlendSettings
 _EDGE_SHARE = 0.06
 """Share of the crop over which it fades towards its own edge, whatever the region is."""
 _WINDOW_SIGMAS = 3
-_RAMP_PX = 5
+_RAMP_PX = 8
 """A ramp of this width is still drawn smoothly."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..faces.masks import REGIONS
 
-MODES = ("residual", "replace")
+MODES = ("adaptive", "residual", "replace")
 JOINS = ("feather", "multiband", "poisson")
 BACKGROUNDS = ("flow", "nearest")
 WHOLE_CROP = "whole crop"
@@ -18,9 +18,11 @@ class BlendSettings:
     """How `blend_clip` works. Lengths are shares of the height of the face (brows to chin), so that they mean the same
     at every size."""
 
-    mode: str = "residual"
-    """"residual": add what the edit changed to the original pixels; keeps all detail that the generator cannot
-    draw, and an edit of strength 0 gives the source back exactly. "replace": show the rendered face itself."""
+    mode: str = "adaptive"
+    """"residual": add what the edit changed to the original pixels; this keeps all detail that the generator cannot
+    draw, but where it missed a feature the new one is drawn over the old one. "replace": show the rendered face itself.
+    "adaptive": the rendered face where the edit changes features, the residual elsewhere. In "residual" and "adaptive"
+    an edit of strength 0 gives the source back exactly."""
     region: str = "face and forehead"
     """A region of `faces.masks.face_mask`, or "whole crop"."""
     dilate: float = 0.0
@@ -28,7 +30,7 @@ class BlendSettings:
     feather: float = 0.08
     """Width over which the edge of the region fades, half of it on each side."""
     colour_match: bool = True
-    """"replace" only: carry over the light and colour of the source that the reconstruction lacks."""
+    """For rendered faces ("replace", "adaptive"): add the light and colour that the reconstruction lacks."""
     join: str = "feather"
     """How the change meets the frame: "feather" fades it; "multiband" fades light over a longer way than detail;
     "poisson" shifts its colours until they agree along the edge (which also takes back a change of complexion)."""
