@@ -82,9 +82,9 @@ def _of_pictures(pictures: torch.Tensor, aligned: AlignedClip) -> PictureFaces:
     clip = aligned.clip
     if len(pictures) != clip.num_frames:
         raise ValueError(
-            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no times, "
-            "so there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and mode of "
-            "Solve At Times to 'same', or connect the faces output."
+            f"{len(pictures)} face pictures arrived, but the clip has {clip.num_frames} frames. Pictures carry no "
+            "times, so there must be one for each frame: set picture_frames of StyleGAN2 Render to 'all frames' and "
+            "mode of Solve At Times to 'same', or connect the faces output."
         )
     return PictureFaces(pictures, clip.frame_times, clip.fps)
 

@@ -20,12 +20,11 @@ from ..dynode_core.editing import (
     load_direction,
 )
 from ..dynode_core.editing.latent import direction_rows
-from ..dynode_core.inversion import load_perceptual
 from ..dynode_core.layout import network_to_bytes
-from ..dynode_core.model_files import find_perceptual
 from ..dynode_core.types import AlignedClip, EditDirection, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
+from .perceptual import perceptual_on
 from .pictures import sheet
 from .progress import NodeProgress
 
@@ -107,18 +106,16 @@ class EditFirstLatent(io.ComfyNode):
         if (edited_first_frame is None) != (aligned is None):
             raise ValueError(
                 "edited_first_frame and aligned are needed together: the picture says what the first face should "
-                "look like, "
-                "aligned says what it looked like before. Connect both or neither."
+                "look like, aligned says what it looked like before. Connect both or neither."
             )
         model = generator.ready()
-        if edited_first_frame is not None:
-            perceptual_file = find_perceptual(model_folders.folders(model_folders.PERCEPTUAL))
+        if edited_first_frame is not None and aligned is not None:
             edited = edit_from_image(
                 edited,
-                edited_first_frame,
+                edited_first_frame[:1].clone(),
                 aligned,
                 model,
-                perceptual=load_perceptual(perceptual_file, model.device),
+                perceptual=perceptual_on(model.device),
                 strength=picture_strength,
                 progress=NodeProgress(),
             )

@@ -78,6 +78,34 @@ def test_generator_gives_gradients_after_other_nodes_moved_it(node_module: Calla
     assert not any(p.requires_grad for p in generator.parameters())
 
 
+class CrampedGenerator(SmallGenerator):
+    """Runs out of memory with more than two codes at once."""
+
+    num_ws, w_dim = 2, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def synthesize(self, w_plus: torch.Tensor, *, size: int | None = None) -> torch.Tensor:
+        self.batches.append(len(w_plus))
+        if len(w_plus) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return w_plus.mean(dim=(1, 2))[:, None, None, None].expand(-1, 3, size, size)
+
+
+def test_render_takes_smaller_chunks_when_memory_runs_out(node_module: Callable[[str], ModuleType]) -> None:
+    from dynode_pack.dynode_core.types import TrajectorySample
+
+    generator = CrampedGenerator()
+    codes = torch.arange(5.0)[:, None, None].expand(5, 2, 4).clone()
+    sample = TrajectorySample(codes, codes + 10, np.arange(5) / 5, Fraction(5), "test-family", "0123")
+    faces = node_module("render").ManagedFaces(node_module("devices").hold_generator(generator), sample, 8, chunk=8)
+    assert faces.read(0, 5)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert faces.read_base(1, 3)[:, 0, 0, 0].tolist() == [11, 12]
+    assert generator.batches[:5] == [5, 4, 2, 2, 1]
+
+
 def test_previews_are_throttled_and_steps_are_not_lost(
     node_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
