@@ -27,7 +27,12 @@ from dynode_pack.dynode_core.checkpoints.load import convert_checkpoint, load_ge
 from dynode_pack.dynode_core.checkpoints.readers import read_generator_file
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
-from dynode_pack.dynode_core.generators.stylegan2_config import StyleGAN2Config, check_state
+from dynode_pack.dynode_core.generators.stylegan2_config import (
+    StyleGAN2Config,
+    channels_of,
+    check_state,
+    expected_shapes,
+)
 
 Golden = Callable[[str], Path]
 
@@ -171,8 +176,6 @@ def test_full_size_state_dicts_load_by_name_and_shape(golden: Golden, name: str)
     check_state(state, config)
     assert config.num_ws == num_ws
     unused = [key for key in state if "resample_filter" not in key]
-    from dynode_pack.dynode_core.generators.stylegan2_config import channels_of, expected_shapes
-
     assert set(unused) == set(expected_shapes(config, channels_of(state, config)))
 
 
@@ -372,3 +375,24 @@ def test_damaged_conversion_is_an_error(golden: Golden, tmp_path: Path) -> None:
 )
 def test_data_set_is_read_off_the_name(hint: str, name: str) -> None:
     assert dataset_of((hint,)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "family"),
+    [
+        ("stylegan2-church-256.pt", 256, "stylegan2-church-256x14"),
+        ("isaac3d-128.pt", 128, "stylegan2-isaac3d-128x12"),
+        ("stylegan2-car-config-f.pt", 512, "stylegan2-car-512x16"),
+        ("mine.pt", 64, "stylegan2-unknown-64x10"),
+    ],
+)
+def test_other_categories_and_sizes_go_the_same_way(tmp_path: Path, name: str, resolution: int, family: str) -> None:
+    config = StyleGAN2Config(z_dim=8, w_dim=8, resolution=resolution, mapping_layers=2)
+    source = torch.Generator().manual_seed(0)
+    shapes = expected_shapes(config, {res: 4 for res in config.block_resolutions})
+    torch.save({key: torch.randn(shape, generator=source) for key, shape in shapes.items()}, tmp_path / name)
+    generator = load_generator(tmp_path / name)
+    assert generator.family == family
+    with torch.no_grad():
+        image = generator.synthesize(generator.map(torch.randn(1, 8, generator=source)))
+    assert image.shape == (1, 3, resolution, resolution) and bool(torch.isfinite(image).all())
