@@ -9,8 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from dynode_pack.dynode_core.types import InvertedClip
 from torch import Tensor
+
+from dynode_pack.dynode_core.types import InvertedClip
 
 FAMILY, GENERATOR = "test-family", "0123456789abcdef"
 
@@ -97,8 +98,12 @@ def inverted_clip(
     """Codes `(K, L, D)` at `(K,)` seconds as the inverter would hand them over."""
     w_plus = torch.as_tensor(codes).float()
     return InvertedClip(
-        w_plus=w_plus, times=np.asarray(times, dtype=np.float64), frame_indices=np.arange(len(times)),
+        w_plus=w_plus,
+        times=np.asarray(times, dtype=np.float64),
+        frame_indices=np.arange(len(times)),
         loss=np.zeros(len(times), dtype=np.float32),
-        frame_times=np.asarray(times if frame_times is None else frame_times, dtype=np.float64), fps=Fraction(fps),
-        family=FAMILY, generator_id=GENERATOR,
+        frame_times=np.asarray(times if frame_times is None else frame_times, dtype=np.float64),
+        fps=Fraction(fps),
+        family=FAMILY,
+        generator_id=GENERATOR,
     )

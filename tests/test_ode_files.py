@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from problems import FAMILY, inverted_clip, smooth_codes
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 from dynode_pack.dynode_core.ode import (
     fit_trajectory,
     load_trajectory,
@@ -16,10 +20,6 @@ from dynode_pack.dynode_core.ode import (
     solve_at_times,
 )
 from dynode_pack.dynode_core.types import EditedLatent, LatentTrajectory
-from safetensors import safe_open
-from safetensors.torch import save_file
-
-from problems import FAMILY, inverted_clip, smooth_codes
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_plot_shows_dots_line_and_dashes(trajectory: LatentTrajectory) -> None:
 
     assert reddish(plain) == 0 and reddish(with_edit) > 300
     for picture in (plain, with_edit):
-        border = np.concatenate([picture[:3].reshape(-1, 3), picture[-3:].reshape(-1, 3), picture[:, :3].reshape(-1, 3)])
+        border = np.concatenate(
+            [picture[:3].reshape(-1, 3), picture[-3:].reshape(-1, 3), picture[:, :3].reshape(-1, 3)]
+        )
         assert (border == 255).all()  # nothing is cut off at the rim
         assert (picture < 250).any()
 

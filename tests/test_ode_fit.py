@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from problems import inverted_clip, jitter, smooth_codes
+
 from dynode_pack.dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.ode.closed_form import Segment, fit_field
 from dynode_pack.dynode_core.ode.cuts import find_cuts, split_at_cuts
@@ -16,8 +18,6 @@ from dynode_pack.dynode_core.ode.path import solve_path
 from dynode_pack.dynode_core.ode.reference import fit_reference
 from dynode_pack.dynode_core.ode.spline import SplineAlgebra, SplineReference
 from dynode_pack.dynode_core.ode.subspace import fit_subspace
-
-from problems import inverted_clip, jitter, smooth_codes
 
 
 def relative(a: np.ndarray | torch.Tensor, b: np.ndarray | torch.Tensor) -> float:

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from dynode_pack.dynode_core.ode import CURVES, RemapTimes, fit_trajectory, output_times, solve_at_times
-
 from problems import inverted_clip, smooth_codes
+
+from dynode_pack.dynode_core.ode import CURVES, RemapTimes, fit_trajectory, output_times, solve_at_times
 
 FRAMES = np.arange(11) / 25.0
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dynode_pack.dynode_core.ode import METHODS, TrajectorySettings, fit_trajectory, solve_at_times
-from dynode_pack.dynode_core.ode.path import solve_path
-from dynode_pack.dynode_core.types import EditedLatent, LatentTrajectory
+from problems import FAMILY, inverted_clip, jitter, smooth_codes
 from safetensors.torch import load_file
 from torch import Tensor
 
-from problems import FAMILY, inverted_clip, jitter, smooth_codes
+from dynode_pack.dynode_core.ode import METHODS, TrajectorySettings, fit_trajectory, solve_at_times
+from dynode_pack.dynode_core.ode.path import solve_path
+from dynode_pack.dynode_core.types import EditedLatent, LatentTrajectory
 
 COUNT = 150
 TIMES = np.arange(COUNT) / 25.0
@@ -75,7 +75,7 @@ def test_an_edit_of_the_first_code_is_carried_exactly(
     carried = (sample.w_plus - sample.base_w_plus).flatten(1)
     assert float(torch.cosine_similarity(carried, change.flatten()[None]).min()) >= 0.999
     ratio = carried.norm(dim=1) / change.norm()
-    assert 0.98 <= float(ratio.min()) and float(ratio.max()) <= 1.02
+    assert float(ratio.min()) >= 0.98 and float(ratio.max()) <= 1.02
     assert sample.edits == ("smile=2",)
 
 
@@ -99,7 +99,12 @@ def test_every_method_reaches_the_same_codes(trajectory: LatentTrajectory, codes
     rtol = 1e-3 if method in ("bosh3", "fehlberg2") else 1e-5
     reference = solve_at_times(trajectory, times, faithful=0.0, method="dopri5", rtol=1e-7, atol=1e-8)
     sample = solve_at_times(
-        trajectory, times, latent=edited(codes, direction(trajectory, inside=True)), faithful=0.0, method=method, rtol=rtol
+        trajectory,
+        times,
+        latent=edited(codes, direction(trajectory, inside=True)),
+        faithful=0.0,
+        method=method,
+        rtol=rtol,
     )
     assert relative(sample.base_w_plus, reference.w_plus) < (5e-2 if method == "euler" else 2e-3)
 
@@ -171,7 +176,9 @@ def test_times_may_come_in_any_order(trajectory: LatentTrajectory) -> None:
 
 def test_codes_at_a_time_do_not_depend_on_the_other_times(trajectory: LatentTrajectory) -> None:
     few, many = np.linspace(0, 5, 6), np.linspace(0, 5, 501)
-    assert torch.allclose(solve_at_times(trajectory, few).w_plus, solve_at_times(trajectory, many).w_plus[::100], atol=1e-5)
+    assert torch.allclose(
+        solve_at_times(trajectory, few).w_plus, solve_at_times(trajectory, many).w_plus[::100], atol=1e-5
+    )
     assert solve_at_times(trajectory, few).nfe == solve_at_times(trajectory, many).nfe
 
 

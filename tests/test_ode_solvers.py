@@ -1,4 +1,4 @@
-"""The solvers on problems with exact answers, against SciPy and torchdiffeq, and on fields that no solver can follow."""
+"""The solvers on exact problems, against SciPy and torchdiffeq, and on fields that no solver can follow."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from problems import EXACT_PROBLEMS, Problem, driven, oscillator
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from dynode_pack.dynode_core.ode.dopri5 import solve_dense
 from dynode_pack.dynode_core.ode.external import TORCHDIFFEQ_METHODS
 from dynode_pack.dynode_core.ode.solution import Status
 from dynode_pack.dynode_core.ode.solve import solve
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from problems import EXACT_PROBLEMS, Problem, driven, oscillator
 
 EXPECTED_ERROR = {"euler": 0.3, "midpoint": 2e-2}
 """Of fixed methods of low order at 64 steps; the others reach 2e-3."""
@@ -173,7 +173,9 @@ def test_a_stiff_field_ends_with_a_status() -> None:
 
 def test_a_field_that_jumps_ends_with_a_status_or_an_answer() -> None:
     field = lambda t, y: torch.where(y >= 0, -torch.ones_like(y), torch.ones_like(y))  # noqa: E731
-    solution = solve(field, torch.full((1, 1), 0.1).double(), torch.tensor([0.0, 1.0]), rtol=1e-8, atol=1e-10, max_steps=300)
+    solution = solve(
+        field, torch.full((1, 1), 0.1).double(), torch.tensor([0.0, 1.0]), rtol=1e-8, atol=1e-10, max_steps=300
+    )
     assert solution.status in (Status.MAX_STEPS, Status.STEP_TOO_SMALL)
 
 
@@ -194,7 +196,13 @@ def test_one_failing_row_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("method", ["torchdiffeq dopri5", "dopri8"])
 def test_torchdiffeq_failures_come_back_as_a_status(method: str) -> None:
     solution = solve(
-        lambda t, y: y * y, torch.ones(1, 1), torch.tensor([0.0, 2.0]), method=method, rtol=1e-7, atol=1e-9, max_steps=200
+        lambda t, y: y * y,
+        torch.ones(1, 1),
+        torch.tensor([0.0, 2.0]),
+        method=method,
+        rtol=1e-7,
+        atol=1e-9,
+        max_steps=200,
     )
     assert solution.status is not Status.SUCCESS
 

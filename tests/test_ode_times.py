@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from problems import inverted_clip, smooth_codes
+
 from dynode_pack.dynode_core.ode import FpsTimes, TrajectorySettings, fit_trajectory, output_times
 from dynode_pack.dynode_core.types import LatentTrajectory
-
-from problems import inverted_clip, smooth_codes
 
 FPS = Fraction(30000, 1001)
 

@@ -97,8 +97,7 @@ def certify(
 ) -> CertifiedField:
     """Fit, check, and fit again while the check fails, at most three times.
 
-    Where edits change their size the Jacobian weight grows a hundredfold; where the path alone is missed the basis grows,
-    too.
+    Where edits change their size the Jacobian weight grows a hundredfold; where the path is missed the basis grows.
 
     Args:
         fit: Takes the Jacobian weight and the subdivision of gaps.

@@ -27,7 +27,9 @@ PROBE_SIZES = (0.01, 0.3, 1.0)
 FREQUENCY_SHARE = 0.75
 SPARSE_SUBDIVISION = 4
 _TOLERATED_EXCESS = 0.3
-GAUSS_NODES, GAUSS_WEIGHTS = (0.5 * (a + b) for a, b in zip(np.polynomial.legendre.leggauss(3), (1.0, 0.0), strict=True))
+GAUSS_NODES, GAUSS_WEIGHTS = (
+    0.5 * (a + b) for a, b in zip(np.polynomial.legendre.leggauss(3), (1.0, 0.0), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,7 @@ def _lay_out(segments: Sequence[Segment], per_window: int, subdivision: int) -> 
     base = [max(SPARSE_SUBDIVISION if few else 1, subdivision) for few in sparse]
     gaps = [max(1, len(s.knots) - 1) for s in segments]
     counts = [max(1, round(gap / per_window)) for gap in gaps]
-    finest = max(
-        math.ceil(gap / count) * parts for gap, count, parts in zip(gaps, counts, base, strict=True)
-    )
+    finest = max(math.ceil(gap / count) * parts for gap, count, parts in zip(gaps, counts, base, strict=True))
     windows = []
     for segment, count, few, least in zip(segments, counts, sparse, base, strict=True):
         knots, empty = segment.knots, np.empty(0)

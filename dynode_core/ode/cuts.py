@@ -24,7 +24,7 @@ def find_cuts(times: np.ndarray, states: np.ndarray) -> tuple[float, ...]:
     steps = np.linalg.norm(np.diff(states, axis=0), axis=1) / np.maximum(1.0, gaps / np.median(gaps))
     index = np.arange(len(steps))
 
-    def neighbours(i: int) -> np.ndarray:
+    def neighbours(i: np.integer) -> np.ndarray:
         return index[(np.abs(index - i) <= _REACH) & (index != i)]
 
     large = np.array([steps[i] > _OVER_MEDIAN * np.median(steps[neighbours(i)]) > 0 for i in index])

@@ -108,7 +108,9 @@ class DenseSolution:
         return torch.cat(parts, dim=1)
 
 
-def _first_step(field: VectorField, t: Tensor, y: Tensor, slope: Tensor, span: Tensor, rtol: float, atol: float) -> Tensor:
+def _first_step(
+    field: VectorField, t: Tensor, y: Tensor, slope: Tensor, span: Tensor, rtol: float, atol: float
+) -> Tensor:
     """`(B,)` size of the first step (Hairer, Norsett & Wanner, Solving ODEs I, II.4); one evaluation."""
     scale = atol + rtol * y.abs()
     d0, d1 = _rms(y / scale), _rms(slope / scale)
@@ -157,7 +159,9 @@ def _step(
         finite = torch.isfinite(ratio)
         accept = live & finite & (ratio <= 1)
         factor = (SAFETY * ratio.clamp(min=1e-10) ** -0.2).clamp(SHRINK, GROW)
-        factor = torch.where(finite, torch.where(accept, factor, factor.clamp(max=1.0)), torch.full_like(factor, SHRINK))
+        factor = torch.where(
+            finite, torch.where(accept, factor, factor.clamp(max=1.0)), torch.full_like(factor, SHRINK)
+        )
         t_new = torch.where(accept, torch.where(size >= remaining, t1, state.t + signed), state.t)
         proposed = torch.where(live, size * factor, state.size)
         stuck = live & ~accept & (proposed < smallest)
@@ -166,7 +170,11 @@ def _step(
     taken = accept[:, None]
     dense = torch.cat([state.y[None], h * torch.tensordot(dense_weights, stacked, dims=1)])
     after = _State(
-        t_new, torch.where(taken, y_new, state.y), torch.where(taken, slopes[-1], state.slope), proposed, status,
+        t_new,
+        torch.where(taken, y_new, state.y),
+        torch.where(taken, slopes[-1], state.slope),
+        proposed,
+        status,
         state.accepted + accept,
     )
     return after, (state.t, signed, t_new, dense)

@@ -41,7 +41,12 @@ def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "field": {"speed": field.speed, "rank": field.rank, "num_frequencies": field.num_frequencies, "seed": field.seed},
+        "field": {
+            "speed": field.speed,
+            "rank": field.rank,
+            "num_frequencies": field.num_frequencies,
+            "seed": field.seed,
+        },
         "subspace": {"scale": subspace.scale, "code_shape": list(subspace.code_shape)},
         "fps": [trajectory.fps.numerator, trajectory.fps.denominator],
         "certificate": dict(trajectory.certificate),
@@ -94,7 +99,10 @@ def load_trajectory(path: Path | str) -> LatentTrajectory:
     try:
         kind = header["field"]
         field = WindowedField(
-            tensors["field.edges"], int(kind["rank"]), int(kind["num_frequencies"]), float(kind["speed"]),
+            tensors["field.edges"],
+            int(kind["rank"]),
+            int(kind["num_frequencies"]),
+            float(kind["speed"]),
             seed=int(kind["seed"]),
         )
         field.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("field.")})
@@ -102,8 +110,13 @@ def load_trajectory(path: Path | str) -> LatentTrajectory:
         mean, axes, spread = (tensors[f"subspace.{name}"] for name in ("mean", "axes", "spread"))
         subspace = Subspace(mean, axes, float(header["subspace"]["scale"]), spread, (int(rows), int(channels)))
         return LatentTrajectory(
-            vector_field=field, subspace=subspace, w_plus_0=tensors["w_plus_0"], times=tensors["times"].numpy(),
-            w_plus=tensors["w_plus"], frame_times=tensors["frame_times"].numpy(), fps=Fraction(*header["fps"]),
+            vector_field=field,
+            subspace=subspace,
+            w_plus_0=tensors["w_plus_0"],
+            times=tensors["times"].numpy(),
+            w_plus=tensors["w_plus"],
+            frame_times=tensors["frame_times"].numpy(),
+            fps=Fraction(*header["fps"]),
             certificate=header["certificate"],
             **{name: header[name] for name in ("family", "generator_id", "method", "rtol", "atol")},
         )

@@ -181,12 +181,25 @@ def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, losses: list[float
     with torch.no_grad():
         solved = _solve(trainer.network, states[:1], trainer.times, settings)
     certificate = {
-        "variant": settings.variant, "losses": losses, "best_step": best_step, "warnings": [], "cuts_s": [],
+        "variant": settings.variant,
+        "losses": losses,
+        "best_step": best_step,
+        "warnings": [],
+        "cuts_s": [],
         "observed_rel": float((solved - states).norm() / states.norm()),
     }
     return LatentTrajectory(
-        vector_field=NetworkField(trainer.network, states[0], states[-1], trainer.span), subspace=trainer.space,
-        w_plus_0=inverted.w_plus[0].clone(), times=inverted.times, w_plus=inverted.w_plus,
-        frame_times=inverted.frame_times, fps=inverted.fps, family=inverted.family, generator_id=inverted.generator_id,
-        method="dopri5", rtol=settings.rtol, atol=settings.atol, certificate=certificate,
+        vector_field=NetworkField(trainer.network, states[0], states[-1], trainer.span),
+        subspace=trainer.space,
+        w_plus_0=inverted.w_plus[0].clone(),
+        times=inverted.times,
+        w_plus=inverted.w_plus,
+        frame_times=inverted.frame_times,
+        fps=inverted.fps,
+        family=inverted.family,
+        generator_id=inverted.generator_id,
+        method="dopri5",
+        rtol=settings.rtol,
+        atol=settings.atol,
+        certificate=certificate,
     )

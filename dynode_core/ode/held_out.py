@@ -18,8 +18,11 @@ def take_keyframes(inverted: InvertedClip, pick: slice | np.ndarray) -> Inverted
     """The same clip with some of its keyframes."""
     index = np.arange(len(inverted.times))[pick]
     return dataclasses.replace(
-        inverted, w_plus=inverted.w_plus[torch.from_numpy(index)], times=inverted.times[index],
-        frame_indices=inverted.frame_indices[index], loss=inverted.loss[index],
+        inverted,
+        w_plus=inverted.w_plus[torch.from_numpy(index)],
+        times=inverted.times[index],
+        frame_indices=inverted.frame_indices[index],
+        loss=inverted.loss[index],
     )
 
 
@@ -34,7 +37,7 @@ def held_out_errors(
     """Fit keyframes 0, 2, 4, ... and predict those between them.
 
     Returns:
-        `held_out_rel` (the path as it is rendered by default), `held_out_smooth_rel` (the solution of the ODE alone) and
+        `held_out_rel` (the path as rendered by default), `held_out_smooth_rel` (the solution of the ODE alone) and
         `held_out_linear_rel`; nothing for fewer than 5 keyframes.
     """
     if len(inverted.times) < 5:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .vector_field import PathField
+
 
 class ReleasedField(nn.Module):
     """The field of the authors' released program: the same perceptron for every row of the code, time unused.
@@ -56,12 +58,8 @@ class CodeNetwork(nn.Module):
         return self.model(torch.cat([y, t.to(y).expand(len(y))[:, None]], dim=-1))
 
 
-class NetworkField(nn.Module):
+class NetworkField(PathField):
     """A trained network as the vector field of a trajectory: one window over the whole clip."""
-
-    edges: Tensor
-    starts: Tensor
-    ends: Tensor
 
     def __init__(self, network: nn.Module, start: Tensor, end: Tensor, span: float) -> None:
         """

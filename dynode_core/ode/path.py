@@ -6,8 +6,9 @@ import copy
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .dopri5 import VectorField
 from .external import FIXED_METHODS, TORCHDIFFEQ_METHODS
 from .picard import solve_leg_in_parallel
 from .solution import Solution, Status
@@ -28,6 +29,11 @@ def check_method(method: str) -> None:
         raise ValueError(f"method should be one of {', '.join(METHODS)}, but is {method!r}.")
 
 
+def _in_one_window(field: PathField, window: Tensor) -> VectorField:
+    """The field as f(x, y) for rows that are all in one window."""
+    return lambda x, y: field.in_windows(window, x[None], y[None])[0]
+
+
 def _leg_with_torchdiffeq(
     field: PathField, leg: Leg, y0: Tensor, tau: Tensor, *, method: str, rtol: float, atol: float
 ) -> Solution:
@@ -38,16 +44,21 @@ def _leg_with_torchdiffeq(
     for k, window in enumerate(leg.windows):
         y = y + leg.jumps[k].to(y)
         here = torch.nonzero(windows == window)[:, 0]
-        inside, place = torch.unique(x[here], return_inverse=True)
+        inside, place = torch.unique(x[here].to(y), return_inverse=True)  # neighbours may be one in float32
         if leg.x1 < 0:
             inside, place = inside.flip(0), len(inside) - 1 - place
-        first, last = leg.x0[k : k + 1], torch.full_like(leg.x0[:1], leg.x1)
+        first = leg.x0[k : k + 1].to(y)
+        last = torch.full_like(first, leg.x1)
         keep = (inside != first) & (inside != last)
         grid = torch.cat([first, inside[keep], last]) if float(first) != leg.x1 else first
-        one = window[None]
         part = solve(
-            lambda t, state, one=one: field.in_windows(one, t[None], state[None])[0], y, grid.to(y), method=method,
-            rtol=rtol, atol=atol, step_size=2 / 128 if method in FIXED_METHODS else None,
+            _in_one_window(field, window[None]),
+            y,
+            grid,
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            step_size=2 / 128 if method in FIXED_METHODS else None,
         )
         nfe, steps = nfe + part.nfe, steps + part.num_steps
         if part.status is not Status.SUCCESS:
@@ -73,7 +84,7 @@ def _solve_one_leg(
 
 
 def solve_path(
-    field: nn.Module,
+    field: PathField,
     y0: Tensor,
     tau: np.ndarray,
     *,
@@ -86,7 +97,6 @@ def solve_path(
     """States at `(N,)` normalised times in [0, 1], in any order, of the solutions with y(anchor) = y0.
 
     Args:
-        field: A `PathField` module.
         y0: `(B, r)`; computed in float32, in float64 if rtol < 1e-6.
         method: One of `METHODS`. "parallel" falls back to "dopri5" where its iteration does not converge.
         anchor: Normalised time of y0; the path is solved forward and backward from it.

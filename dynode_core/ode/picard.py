@@ -71,16 +71,12 @@ def _iterate(field: PathField, leg: Leg, y0: Tensor, offset: Tensor, steps: int)
     grid = leg.x0.to(y0)[:, None] + sizes[:, None] * torch.arange(steps, device=y0.device)
     x = (grid[..., None] + sizes[:, None, None] * nodes).reshape(count, -1)
     times = x[:, :, None].expand(-1, -1, batch).reshape(count, -1)
-    features = field.time_features(times) if hasattr(field, "time_features") else None
+    slopes_of = field.at_times(leg.windows, times)
     jumps = leg.jumps.to(y0)[:, None].cumsum(0)
     y = (leg.guesses.to(y0)[:, None] + offset)[:, None].expand(-1, steps * 3, -1, -1)
     inner = _integrals(nodes)
     for iteration in range(1, MAX_ITERATIONS + 1):
-        flat = y.reshape(count, -1, rank)
-        if features is None:
-            slopes = field.in_windows(leg.windows, times, flat)
-        else:
-            slopes = field.from_features(leg.windows, features, flat)
+        slopes = slopes_of(y.reshape(count, -1, rank))
         slopes = slopes.view(count, steps, 3, batch, rank) * sizes[:, None, None, None, None]
         gains = torch.einsum("j,vsjbr->vsbr", weights, slopes).cumsum(1)
         zero = torch.zeros_like(gains[:1, -1])

@@ -37,12 +37,17 @@ def _shares(trajectory: LatentTrajectory, axes: Subspace) -> np.ndarray:
 
 
 def _draw_axis(
-    axes: Any, k: int, observed: tuple[np.ndarray, np.ndarray], solved: tuple[np.ndarray, np.ndarray],
+    axes: Any,
+    k: int,
+    observed: tuple[np.ndarray, np.ndarray],
+    solved: tuple[np.ndarray, np.ndarray],
     edited: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
     axes.plot(solved[0], solved[1][:, k], color=_SOLVED, linewidth=1.6, label="solved path")
     size = 18 if len(observed[0]) <= 100 else 6
-    axes.scatter(observed[0], observed[1][:, k], s=size, color=_OBSERVED, zorder=3, linewidths=0, label="observed codes")
+    axes.scatter(
+        observed[0], observed[1][:, k], s=size, color=_OBSERVED, zorder=3, linewidths=0, label="observed codes"
+    )
     if edited is not None:
         axes.plot(edited[0], edited[1][:, k], color=_EDITED, linewidth=1.4, linestyle="--", label="edited path")
     axes.grid(True, color="#e3e6eb", linewidth=0.8)

@@ -47,7 +47,9 @@ class RemapTimes:
         gaps = len(frame_times) - 1
         count = int(gaps * self.factor) + 1
         if count * self.repeats > _MOST:
-            raise ValueError(f"The number of output frames should be at most {_MOST}, but would be {count * self.repeats}.")
+            raise ValueError(
+                f"The number of output frames should be at most {_MOST}, but would be {count * self.repeats}."
+            )
         index = np.minimum(np.arange(count) / float(self.factor), gaps) if gaps else np.zeros(1)
         once = self._bend(index / gaps) * gaps if gaps else index
         return np.interp(self._arrange(once), np.arange(gaps + 1), frame_times), fps * self.factor
@@ -72,4 +74,3 @@ class RemapTimes:
             round_trip = np.concatenate([index[:-1], index[:0:-1]])
             return np.append(np.tile(round_trip, self.repeats), index[:1])
         return index
-

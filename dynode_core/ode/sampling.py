@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,8 @@ from .cuts import cut_positions
 from .interpolation import blend_observations
 from .path import solve_path
 from .solution import Solution
+from .subspace import Subspace
+from .vector_field import PathField
 
 _CHUNK = 256
 _SLACK_S = 1e-6
@@ -48,16 +51,12 @@ def normalised(trajectory: LatentTrajectory, times: np.ndarray) -> np.ndarray:
     return np.clip((times - start) / (end - start), 0.0, 1.0)
 
 
-def _check_latent(trajectory: LatentTrajectory, latent: EditedLatent) -> None:
-    check_family("The edited latent", latent.family, trajectory.family)
-    check_shape("The edited latent", latent.w_plus_0, tuple(trajectory.w_plus_0.shape))
-    check_finite("The edited latent", latent.w_plus_0)
-
-
 class _Observations:
     """Keyframe codes and solved states at keyframes: what the faithful <-> smooth dial blends."""
 
-    def __init__(self, trajectory: LatentTrajectory, tau: np.ndarray, knots: np.ndarray, at_knots: Tensor | None) -> None:
+    def __init__(
+        self, trajectory: LatentTrajectory, tau: np.ndarray, knots: np.ndarray, at_knots: Tensor | None
+    ) -> None:
         self._trajectory, self._tau, self._knots, self._at_knots = trajectory, tau, knots, at_knots
         self._cuts = cut_positions(trajectory.vector_field)  # type: ignore[arg-type]
 
@@ -73,29 +72,68 @@ class _Observations:
         return subspace.decode(states - faithful * solved) + faithful * (observed - mean)
 
 
-def _solve_rows(
-    trajectory: LatentTrajectory, change: Tensor | None, tau: np.ndarray, method: str, rtol: float, atol: float,
-    anchor: float,
-) -> Solution:
-    """Observed path, and changed path if `(1, r)` `change` of the state at `anchor` is given: rows of one batch."""
-    field = trajectory.vector_field
-    start = field.starts[:1].double().cpu()  # type: ignore[union-attr]
-    options = {"method": method, "rtol": rtol, "atol": atol}
-    if change is None:
-        solution = solve_path(field, start, tau, **options)
-    elif anchor == 0.0:
-        solution = solve_path(field, torch.cat([start, start + change]), tau, **options)
-    else:
-        base = solve_path(field, start, np.append(tau, anchor), **options)
-        base.raise_for_status(method)
-        here = base.y[:, -1].double().cpu()
-        edited = solve_path(field, here + change, tau, **options, anchor=anchor, offset=change)
-        solution = Solution(
-            torch.cat([base.y[:, :-1], edited.y]), base.nfe + edited.nfe, edited.status,
-            base.num_steps + edited.num_steps, base.num_accepted + edited.num_accepted, edited.sweeps,
+@dataclass(frozen=True)
+class _Solver:
+    """A method with its tolerances."""
+
+    field: PathField
+    method: str
+    rtol: float
+    atol: float
+
+    def __call__(self, y0: Tensor, tau: np.ndarray, *, anchor: float = 0.0, offset: Tensor | None = None) -> Solution:
+        solution = solve_path(
+            self.field, y0, tau, method=self.method, rtol=self.rtol, atol=self.atol, anchor=anchor, offset=offset
         )
-    solution.raise_for_status(method)
-    return solution
+        solution.raise_for_status(self.method)
+        return solution
+
+
+def _solve_rows(solver: _Solver, change: Tensor | None, tau: np.ndarray, anchor: float) -> Solution:
+    """Observed path, and changed path if `(1, r)` `change` of the state at `anchor` is given: rows of one batch."""
+    start = solver.field.starts[:1].double().cpu()
+    if change is None:
+        return solver(start, tau)
+    if anchor == 0.0:
+        return solver(torch.cat([start, start + change]), tau)
+    base = solver(start, np.append(tau, anchor))
+    edited = solver(base.y[:, -1].double().cpu() + change, tau, anchor=anchor, offset=change)
+    return Solution(
+        torch.cat([base.y[:, :-1], edited.y]),
+        base.nfe + edited.nfe,
+        edited.status,
+        base.num_steps + edited.num_steps,
+        base.num_accepted + edited.num_accepted,
+        edited.sweeps,
+    )
+
+
+def _difference(trajectory: LatentTrajectory, latent: EditedLatent | None, anchor_s: float | None) -> Tensor | None:
+    """`(L, D)` what the edit changed, None if nothing."""
+    if latent is None:
+        return None
+    check_family("The edited latent", latent.family, trajectory.family)
+    check_shape("The edited latent", latent.w_plus_0, tuple(trajectory.w_plus_0.shape))
+    check_finite("The edited latent", latent.w_plus_0)
+    base = trajectory.w_plus_0 if anchor_s is None else latent.base_w_plus_0
+    difference = latent.w_plus_0.cpu().float() - base.cpu().float()
+    return difference if bool(difference.any()) else None
+
+
+def _decode(
+    observations: _Observations, states: Tensor, difference: Tensor | None, subspace: Subspace, faithful: float
+) -> tuple[Tensor, Tensor]:
+    """`(1 or 2, N, r)` states to the `(N, L, D)` codes without and with the edit, in chunks."""
+    count = states.shape[1]
+    base = torch.empty(count, *subspace.code_shape)
+    edited = base if difference is None else torch.empty_like(base)
+    outside = None if difference is None else subspace.outside(difference)
+    for low in range(0, count, _CHUNK):
+        part = slice(low, min(low + _CHUNK, count))
+        base[part] = observations.base_codes(states[0, part], faithful, part)
+        if outside is not None:
+            edited[part] = base[part] + subspace.decode_change(states[1, part] - states[0, part]) + outside
+    return base, edited
 
 
 def solve_at_times(
@@ -129,35 +167,33 @@ def solve_at_times(
     """
     if not 0.0 <= faithful <= 1.0:
         raise ValueError(f"faithful should be between 0 (smooth) and 1 (exact), but is {faithful:g}.")
-    method, rtol = method or trajectory.method, trajectory.rtol if rtol is None else rtol
-    atol = trajectory.atol if atol is None else atol
+    difference = _difference(trajectory, latent, anchor_s)
     times, notes = clamp_times(trajectory, times)
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    difference = None
-    if latent is not None:
-        _check_latent(trajectory, latent)
-        base_code = trajectory.w_plus_0 if anchor_s is None else latent.base_w_plus_0
-        difference = latent.w_plus_0.cpu().float() - base_code.cpu().float()
-        difference = difference if bool(difference.any()) else None
+    solver = _Solver(
+        trajectory.vector_field,  # type: ignore[arg-type]
+        method or trajectory.method,
+        trajectory.rtol if rtol is None else rtol,
+        trajectory.atol if atol is None else atol,
+    )
     subspace = trajectory.subspace
     change = None if difference is None else subspace.encode_change(difference[None])
     anchor = 0.0 if anchor_s is None else float(normalised(trajectory, np.array([anchor_s]))[0])
     tau, knots = normalised(trajectory, times), normalised(trajectory, trajectory.times)
     asked = np.concatenate([tau, knots]) if faithful > 0 else tau
-    solution = _solve_rows(trajectory, change, asked, method, rtol, atol, anchor)
+    solution = _solve_rows(solver, change, asked, anchor)
     states = solution.y.cpu()
     observations = _Observations(trajectory, tau, knots, states[0, len(tau) :] if faithful > 0 else None)
-    base = torch.empty(len(tau), *subspace.code_shape)
-    edited = base if difference is None else torch.empty_like(base)
-    outside = None if difference is None else subspace.outside(difference)
-    for low in range(0, len(tau), _CHUNK):
-        part = slice(low, min(low + _CHUNK, len(tau)))
-        base[part] = observations.base_codes(states[0, part], faithful, part)
-        if outside is not None:
-            edited[part] = base[part] + subspace.decode_change(states[1, part] - states[0, part]) + outside
+    base, edited = _decode(observations, states[:, : len(tau)], difference, subspace, faithful)
     return TrajectorySample(
-        edited, base, times, trajectory.fps if fps is None else Fraction(fps), trajectory.family,
-        trajectory.generator_id, nfe=solution.nfe, status=solution.status.label,
+        edited,
+        base,
+        times,
+        trajectory.fps if fps is None else Fraction(fps),
+        trajectory.family,
+        trajectory.generator_id,
+        nfe=solution.nfe,
+        status=solution.status.label,
         edits=() if latent is None else latent.edits,
     )

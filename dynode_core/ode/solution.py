@@ -27,8 +27,8 @@ REMEDIES = {
     "smoother field (more smoothing, less state dependence), or allow more steps.",
     Status.STEP_TOO_SMALL: "The step fell below what the number format resolves: the field jumps, or the tolerance is "
     "finer than float32 allows. Use a larger rtol, a smoother field, or float64.",
-    Status.NOT_FINITE: "The vector field returned NaN or infinity: the solution blows up in finite time. Start nearer to "
-    "the observed codes, or fit again with less state dependence.",
+    Status.NOT_FINITE: "The vector field returned NaN or infinity: the solution blows up in finite time. Start nearer "
+    "to the observed codes, or fit again with less state dependence.",
 }
 
 

@@ -129,7 +129,8 @@ def parse_times(spec: str) -> TimeChoice:
         return ListTimes(tuple(float(part.removesuffix("s")) for part in parts))
     except ValueError:
         raise ValueError(
-            f"Times should read like 'same', 'x4', '120 frames', '60 fps' or '0, 0.1, 0.25' (seconds), but read {spec!r}."
+            "Times should read like 'same', 'x4', '120 frames', '60 fps' or '0, 0.1, 0.25' (seconds), "
+            f"but read {spec!r}."
         ) from None
 
 

@@ -17,6 +17,7 @@ from .held_out import held_out_errors
 from .reference import ReferenceFit, fit_reference
 from .settings import TrajectorySettings
 from .subspace import Subspace, fit_subspace
+from .vector_field import WindowedField
 
 _STAGES, _SAMPLES = 4, 1024
 _NEGLIGIBLE = 0.005
@@ -27,8 +28,8 @@ def check_keyframes(inverted: InvertedClip) -> None:
     """Raise ValueError for fewer than 2 keyframes."""
     if len(inverted.times) < 2:
         raise ValueError(
-            "A trajectory needs the codes of at least 2 keyframes, but the inverted clip has 1. Invert a longer clip, or "
-            "lower the spacing of keyframes."
+            "A trajectory needs the codes of at least 2 keyframes, but the inverted clip has 1. Invert a longer clip, "
+            "or lower the spacing of keyframes."
         )
 
 
@@ -47,7 +48,11 @@ def _segments(
     segments, fits = [], []
     for run, low, high in zip(runs, bounds[:-1], bounds[1:], strict=True):
         fit = fit_reference(
-            tau[run], states[run], kind=settings.reference, smoothing=settings.smoothing, samples=samples[run],
+            tau[run],
+            states[run],
+            kind=settings.reference,
+            smoothing=settings.smoothing,
+            samples=samples[run],
             seed=settings.seed,
         )
         segments.append(Segment(low, high, tau[run], fit.reference))
@@ -92,6 +97,30 @@ def _report(
     }
 
 
+def _as_trajectory(
+    inverted: InvertedClip,
+    settings: TrajectorySettings,
+    subspace: Subspace,
+    field: WindowedField,
+    certificate: dict[str, Any],
+) -> LatentTrajectory:
+    return LatentTrajectory(
+        vector_field=field,
+        subspace=subspace,
+        w_plus_0=inverted.w_plus[0].clone(),
+        times=inverted.times,
+        w_plus=inverted.w_plus,
+        frame_times=inverted.frame_times,
+        fps=inverted.fps,
+        family=inverted.family,
+        generator_id=inverted.generator_id,
+        method=settings.method,
+        rtol=settings.rtol,
+        atol=settings.atol,
+        certificate=certificate,
+    )
+
+
 def fit_trajectory(
     inverted: InvertedClip, settings: TrajectorySettings | None = None, *, progress: Progress = silent
 ) -> LatentTrajectory:
@@ -121,11 +150,20 @@ def fit_trajectory(
     progress(2, _STAGES)
     certified = certify(
         lambda weight, subdivision: fit_field(
-            segments, subspace.rank, jacobian_weight=weight, per_window=settings.window_intervals,
-            subdivision=subdivision, seed=settings.seed, device=settings.device,
+            segments,
+            subspace.rank,
+            jacobian_weight=weight,
+            per_window=settings.window_intervals,
+            subdivision=subdivision,
+            seed=settings.seed,
+            device=settings.device,
         ),
-        tau, torch.from_numpy(reference), settings.jacobian_weight,
-        rtol=settings.rtol, atol=settings.atol, seed=settings.seed,
+        tau,
+        torch.from_numpy(reference),
+        settings.jacobian_weight,
+        rtol=settings.rtol,
+        atol=settings.atol,
+        seed=settings.seed,
     )
     progress(3, _STAGES)
     cuts_s = [start + cut * duration for cut in used]
@@ -133,15 +171,10 @@ def fit_trajectory(
     certificate = _report(certified, fits, subspace, cuts_s, observed)
     if settings.device == "mps":
         certified.field.to(torch.float32).to("mps")
-    trajectory = LatentTrajectory(
-        vector_field=certified.field, subspace=subspace, w_plus_0=inverted.w_plus[0].clone(), times=times,
-        w_plus=inverted.w_plus, frame_times=inverted.frame_times, fps=inverted.fps, family=inverted.family,
-        generator_id=inverted.generator_id, method=settings.method, rtol=settings.rtol, atol=settings.atol,
-        certificate=certificate,
-    )
+    trajectory = _as_trajectory(inverted, settings, subspace, certified.field, certificate)
     if settings.check_held_out:
-        held_out_settings = dataclasses.replace(settings, check_held_out=False, cuts=tuple(cuts_s), method="parallel")
-        certificate.update(held_out_errors(inverted, lambda half: fit_trajectory(half, held_out_settings), cuts_s))
+        simpler = dataclasses.replace(settings, check_held_out=False, cuts=tuple(cuts_s), method="parallel")
+        certificate.update(held_out_errors(inverted, lambda half: fit_trajectory(half, simpler), cuts_s))
     certificate["warnings"] = _warnings(certificate)
     progress(_STAGES, _STAGES)
     return trajectory
@@ -152,14 +185,14 @@ def _warnings(certificate: dict[str, Any]) -> list[str]:
     found = []
     if not certificate["passed"]:
         found.append(
-            f"The solved path departs from the fitted one by {certificate['drift']:.2g} (limit {DRIFT_LIMIT:g}) and scales "
-            f"edits by {certificate['probe_gain_low']:.3f} to {certificate['probe_gain_high']:.3f}. Use less state "
-            "dependence, or fewer gaps per window if keyframes are very unevenly spaced."
+            f"The solved path departs from the fitted one by {certificate['drift']:.2g} (limit {DRIFT_LIMIT:g}) and "
+            f"scales edits by {certificate['probe_gain_low']:.3f} to {certificate['probe_gain_high']:.3f}. Use less "
+            "state dependence, or fewer gaps per window if keyframes are very unevenly spaced."
         )
     ours, linear = certificate.get("held_out_rel"), certificate.get("held_out_linear_rel")
     if ours is not None and linear is not None and ours > 1.05 * linear + _NEGLIGIBLE:
         found.append(
-            f"Codes left out of the fit are predicted with an error of {ours:.3g}, linear interpolation makes {linear:.3g}: "
-            "keyframes are too far apart for this motion. Invert more of them for slow motion."
+            f"Codes left out of the fit are predicted with an error of {ours:.3g}, linear interpolation makes "
+            f"{linear:.3g}: keyframes are too far apart for this motion. Invert more of them for slow motion."
         )
     return found

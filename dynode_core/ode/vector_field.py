@@ -2,7 +2,8 @@
 
 The clip is cut into W windows of about 64 observation gaps. Inside window k, with the local time x in [-1, 1],
 
-    dy/dtau = speed * (H_t^k [g, silu(A g + a), 1] + H_s^k phi(g_17, alpha y)),   g = [x, sin(pi j x / 2), cos(pi j x / 2)]
+    dy/dtau = speed * (H_t^k [g, silu(A g + a), 1] + H_s^k phi(g_17, alpha y)),
+    g = [x, sin(pi j x / 2), cos(pi j x / 2)]
 
 where phi is a two-layer SiLU network. It is a neural ODE like any other: it can be integrated from any state. (Paper,
 equation 4; the windowed form is ours.)
@@ -11,7 +12,7 @@ equation 4; the windowed form is ours.)
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,35 +26,32 @@ STATE_GAIN = 0.3
 """alpha: how strongly phi sees the state."""
 
 
-class PathField(Protocol):
+class PathField(nn.Module):
     """What the path solvers need of a vector field: it is smooth inside windows of [0, 1]."""
 
     edges: Tensor
-    """`(W + 1,)` increasing tau, 0 to 1."""
+    """`(W + 1,)` float64 increasing tau, 0 to 1."""
     starts: Tensor
     """`(W, r)`: where the observed path enters each window; a first guess, and the place of jumps at cuts."""
     ends: Tensor
     """`(W, r)`: where it leaves. `starts[k + 1] - ends[k]` is the jump at edge k + 1: zero unless a cut lies there."""
 
     def in_windows(self, windows: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """dy/dx for `(V,)` windows, `(V, M)` local times in [-1, 1] and `(V, M, r)` states."""
-        ...
+        """dy/dx for `(V,)` int64 windows, `(V, M)` local times in [-1, 1] and `(V, M, r)` states: `(V, M, r)`."""
+        raise NotImplementedError
 
-    def forward(self, tau: Tensor, y: Tensor) -> Tensor:
-        """dy/dtau."""
-        ...
+    def at_times(self, windows: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """`in_windows` as a function of the states, for repeated calls at the same times."""
+        return lambda y: self.in_windows(windows, x, y)
 
 
 def _seeded(generator: torch.Generator, *shape: int, deviation: float) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64) * deviation
 
 
-class WindowedField(nn.Module):
+class WindowedField(PathField):
     """The closed-form field. All tensors are buffers: nothing in it is trained by gradients."""
 
-    edges: Tensor
-    starts: Tensor
-    ends: Tensor
     heads: Tensor
     frequencies: Tensor
     time_weight: Tensor
@@ -112,16 +110,17 @@ class WindowedField(nn.Module):
         hidden = functional.silu(functional.linear(joined, self.state_weight, self.state_bias))
         return functional.silu(functional.linear(hidden, self.mixing_weight, self.mixing_bias))
 
-    def from_features(self, windows: Tensor, features: tuple[Tensor, Tensor], y: Tensor) -> Tensor:
-        """As `in_windows`, with the time features at hand."""
-        of_time, seen = features
-        slopes = torch.bmm(torch.cat([of_time, self.state_features(seen, y)], dim=-1), self.heads[windows])
+    def at_times(self, windows: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """As in the base class; what depends on time alone is computed once."""
+        of_time, seen = self.time_features(x)
+        heads = self.heads[windows]
         half_widths = (self.edges[windows + 1] - self.edges[windows]) / 2
-        return slopes * (self.speed * half_widths).to(slopes)[:, None, None]
+        unit = (self.speed * half_widths).to(x)[:, None, None]
+        return lambda y: torch.bmm(torch.cat([of_time, self.state_features(seen, y)], dim=-1), heads) * unit
 
     def in_windows(self, windows: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """dy/dx for `(V,)` int64 windows, `(V, M)` local times in [-1, 1] and `(V, M, r)` states: `(V, M, r)`."""
-        return self.from_features(windows, self.time_features(x), y)
+        """As in the base class."""
+        return self.at_times(windows, x)(y)
 
     def forward(self, tau: Tensor, y: Tensor) -> Tensor:
         """dy/dtau for a scalar or `(B,)` tau in [0, 1] and `(B, r)` states, the signature of any ODE package."""

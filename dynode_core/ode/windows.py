@@ -67,9 +67,7 @@ def plan_leg(field: PathField, start: float, *, forward: bool) -> Leg:
     return Leg(order, x0, 1.0 if forward else -1.0, jumps, guesses)
 
 
-def _solve_rows(
-    field: PathField, leg: Leg, pick: slice, starts: Tensor, rtol: float, atol: float
-) -> DenseSolution:
+def _solve_rows(field: PathField, leg: Leg, pick: slice, starts: Tensor, rtol: float, atol: float) -> DenseSolution:
     """Windows `pick` of a leg from `(V, B, r)` starts, as V * B rows."""
     count, batch, rank = starts.shape
     windows = leg.windows[pick]
@@ -79,7 +77,12 @@ def _solve_rows(
 
     x0 = leg.x0[pick].to(starts).repeat_interleave(batch)
     return solve_dense(
-        rows, starts.reshape(count * batch, rank), x0, torch.full_like(x0, leg.x1), rtol=rtol, atol=atol,
+        rows,
+        starts.reshape(count * batch, rank),
+        x0,
+        torch.full_like(x0, leg.x1),
+        rtol=rtol,
+        atol=atol,
         max_steps=MAX_STEPS,
     )
 
