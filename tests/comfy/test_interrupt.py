@@ -15,9 +15,13 @@ STEPS_IN_FLIGHT = 2
 FRESH_INPUTS: dict[str, dict[str, dict[str, Any]]] = {
     "DynODE_FrameAlign": {"DynODE_FrameAlign": {"smoothing": 1.1}},
     "DynODE_Invert": {"DynODE_Invert": {"seed": 4711}},
-    "DynODE_BlendBack": {"DynODE_SolveAtTimes": {"mode": "factor", "mode.factor": 6}},
+    "DynODE_BlendBack": {
+        "DynODE_FrameAlign": {"smoothing": 1.2, "picture_frames": "all frames"},
+        "DynODE_BlendBack": {"mode": "replace"},
+    },
 }
-"""Node to cancel -> inputs by node type that make it work anew, and nothing slow before it."""
+"""Node to cancel -> inputs by node type that make it work anew."""
+WITHOUT_GENERATOR = ("LoadVideo", "DynODE_FrameAlign", "DynODE_BlendBack", "SaveVideo")
 
 
 class CancelAt:
@@ -38,12 +42,14 @@ class CancelAt:
 
 
 def long_prompt(client: Any, class_type: str) -> dict[str, Any]:
-    """A workflow with work to do in `class_type` that no run before has left in a cache."""
+    """A workflow with work to do in `class_type` that no run before has left in a cache, and little before it."""
     prompt = quick(client.load_prompt(WORKFLOW))
-    fresh = FRESH_INPUTS[class_type]
     for node in prompt.values():
-        if node["class_type"] in fresh:
-            node["inputs"] |= fresh[node["class_type"]]
+        node["inputs"] |= FRESH_INPUTS[class_type].get(node["class_type"], {})
+    if class_type == "DynODE_BlendBack":  # the crops go back as they are
+        prompt = {key: node for key, node in prompt.items() if node["class_type"] in WITHOUT_GENERATOR}
+        ids = {node["class_type"]: key for key, node in prompt.items()}
+        prompt[ids["DynODE_BlendBack"]]["inputs"]["faces"] = [ids["DynODE_FrameAlign"], 1]
     return prompt
 
 
