@@ -88,8 +88,9 @@ def region_outline(points: np.ndarray, region: str) -> tuple[np.ndarray, float]:
         groups.append(oval)
     if "forehead" in parts:
         upper = oval[((oval - brow_line) @ down) < 0]
-        rise = 1.75 if "hair" in parts else 1.3
-        groups.append(brow_line + (upper - brow_line) * rise)
+        rise = 2.8 if "hair" in parts else 1.35
+        elevation = ((upper - brow_line) @ down)[:, None] * down / face_height**2
+        groups.append(upper + elevation * (rise - 1))
     if "ears" in parts:
         middle = sides.mean(axis=0)
         groups.append(np.concatenate([middle + (sides - middle) * 1.22 + down * shift for shift in (-0.25, 0.2)]))
