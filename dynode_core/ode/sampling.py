@@ -181,8 +181,7 @@ def solve_at_times(
     change = None if difference is None else subspace.encode_change(difference[None])
     anchor = 0.0 if anchor_s is None else float(normalised(trajectory, np.array([anchor_s]))[0])
     tau, knots = normalised(trajectory, times), normalised(trajectory, trajectory.times)
-    asked = np.concatenate([tau, knots]) if faithful > 0 else tau
-    solution = _solve_rows(solver, change, asked, anchor)
+    solution = _solve_rows(solver, change, np.concatenate([tau, knots]) if faithful > 0 else tau, anchor)
     states = solution.y.cpu()
     observations = _Observations(trajectory, tau, knots, states[0, len(tau) :] if faithful > 0 else None)
     base, edited = _decode(observations, states[:, : len(tau)], difference, subspace, faithful)
