@@ -21,6 +21,8 @@ from .quads import axes_to_quads
 from .warp import apply_homography, quad_to_crop_matrices
 
 _CROP_PX = 256
+_MAX_BOXES = 16
+"""So many of the best boxes of a frame are looked at closely: a bound on the time of a busy picture."""
 _FRAMINGS = ((1.1, False), (0.85, False), (1.1, True), (0.85, True))
 """Half side of the crop in sides of the box, and whether dark crops are brightened."""
 _LENIENT = 0.05
@@ -65,7 +67,7 @@ class FaceSearch:
     def search(self, frame: np.ndarray, known: list[Face]) -> list[Face]:
         """Faces of an `(H, W, 3)` uint8 frame that are not among the `known` ones."""
         found: list[Face] = []
-        for box in self._boxes.search(frame, self._min_face_px):
+        for box in self._boxes.search(frame, self._min_face_px)[:_MAX_BOXES]:
             if not any(_same_place(box, other) for other in (*known, *found)):
                 face = self.fit(frame, box)
                 if face is not None and not any(same_face(face, other) for other in (*known, *found)):
