@@ -172,6 +172,7 @@ class _Follower:
                 await asyncio.wait_for(self._listen(socket), timeout_s)
             except (asyncio.TimeoutError, TimeoutError):
                 run.status = "timeout"
+                await asyncio.to_thread(self._client.interrupt, run.prompt_id)
         self._leave_current()
         run.seconds = time.monotonic() - self._start
         if run.status != "timeout":

@@ -65,7 +65,7 @@ def videos(base: Path) -> set[Path]:
 def test_cancel_stops_the_node_and_leaves_no_file(client: Any, class_type: str) -> None:
     before = videos(client.base)
     cancel = CancelAt(client, class_type)
-    run = client.run(long_prompt(client, class_type), listener=cancel, timeout_s=600)
+    run = client.run(long_prompt(client, class_type), listener=cancel, timeout_s=1500)
     assert run.status == "interrupted"
     (node,) = [node for node in run.nodes.values() if node.class_type == class_type]
     assert cancel.reports_at_request is not None

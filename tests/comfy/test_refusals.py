@@ -25,7 +25,7 @@ def changed(client: Any, class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def refusal(client: Any, prompt: dict[str, Any]) -> str:
     """What the user is told; the inversion has not begun."""
-    run = client.run(prompt, timeout_s=300)
+    run = client.run(prompt, timeout_s=1500)
     assert not run.succeeded
     worked = {node.class_type for node in run.nodes.values() if node.progress or node.finished}
     assert "DynODE_Invert" not in worked, "the refusal came after the long work"
@@ -119,6 +119,6 @@ def test_after_all_that_a_good_clip_still_runs(client: Any, talking_face: Path) 
     keep = {node_id for node_id, node in prompt.items() if node["class_type"] in ("LoadVideo", "DynODE_FrameAlign")}
     prompt = {node_id: prompt[node_id] for node_id in keep}
     prompt["look"] = {"class_type": "PreviewImage", "inputs": {"images": [align, 2]}}
-    run = client.run(prompt, timeout_s=300)
+    run = client.run(prompt, timeout_s=1500)
     assert run.succeeded, run.describe_failure()
     assert FILM_FPS > 0 and client.saved_files(run, "look")

@@ -32,7 +32,7 @@ class Finished:
 
     def __init__(self, client: Any, name: str) -> None:
         prompt = small(client, name)
-        self.run = client.run(prompt, timeout_s=600)
+        self.run = client.run(prompt, timeout_s=1500)
         assert self.run.succeeded, self.run.describe_failure()
         save = next(node_id for node_id, node in prompt.items() if node["class_type"] == "SaveVideo")
         (self.video,) = client.saved_files(self.run, save)
@@ -113,7 +113,7 @@ def test_second_run_with_another_edit_keeps_the_inversion(client: Any, edited: F
     for node in prompt.values():
         if node["class_type"] == "DynODE_EditFirstLatent":
             node["inputs"]["strength"] += 0.5
-    run = client.run(prompt, timeout_s=600)
+    run = client.run(prompt, timeout_s=1500)
     assert run.succeeded, run.describe_failure()
     state = {node.class_type: node.cached for node in run.nodes.values()}
     assert state["DynODE_Invert"]
