@@ -12,6 +12,7 @@ from tiny_generators import tiny_mobile
 from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.inversion import InversionSettings, LossWeights, invert_clip
 from dynode_pack.dynode_core.inversion.cache import KeyframeCache, content_key
+from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.keyframes import choose_keyframes, motion
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss, code_penalty
 from dynode_pack.dynode_core.inversion.optimise import OptimisedCode, Problem, Stage, optimise_code
@@ -83,9 +84,20 @@ def test_loss_is_zero_only_for_the_target():
     assert float(loss(target + 0.1)) > 0.0
 
 
-def test_penalty_is_zero_for_equal_rows_at_the_mean():
-    w_avg = torch.randn(16)
-    assert float(code_penalty(w_avg.expand(1, 14, 16), w_avg, LossWeights())) < 1e-12
+def test_penalty_is_zero_at_the_mean_face_and_at_the_anchor():
+    coordinates = torch.randn(1, 14, 16)
+    assert float(code_penalty(torch.zeros(1, 14, 16), LossWeights())) == 0.0
+    assert float(code_penalty(coordinates, LossWeights(), anchor=coordinates)) == 0.0
+    assert float(code_penalty(coordinates, LossWeights())) > 0.0
+
+
+def test_code_space_whitens_the_generators_codes_and_inverts():
+    generator = tiny_mobile()
+    space = measure_code_space(generator)
+    w = generator.map(torch.randn(4000, generator.z_dim, generator=torch.Generator().manual_seed(8)))[:, 0]
+    coordinates = space.encode(w)
+    torch.testing.assert_close(space.decode(coordinates), w, rtol=1e-4, atol=1e-5)
+    assert float(coordinates.std(0).max()) < 1.1 and float(coordinates.std(0)[-1]) > 0.9
 
 
 def test_optimisation_finds_a_code_that_it_can_express():
@@ -94,7 +106,8 @@ def test_optimisation_finds_a_code_that_it_can_express():
     truth, start = generator.map(torch.randn(2, generator.z_dim, generator=random), truncation_psi=0.5).split(1)
     with torch.no_grad():
         target = generator.synthesize(truth)
-    problem = Problem(generator, target, torch.ones(1, 1, 128, 128), None, LossWeights(row_mean=0, w_avg=0))
+    space = measure_code_space(generator)
+    problem = Problem(generator, target, torch.ones(1, 1, 128, 128), None, LossWeights(row_mean=0, size=0), space)
     steps = []
     found = optimise_code(
         problem, start, (Stage(64, 40, 0.1), Stage(128, 60, 0.05, exact=True)), loss_target=0.0, on_step=steps.append
@@ -111,7 +124,7 @@ def test_loss_target_ends_the_last_stage_early():
     code = generator.map(torch.randn(1, generator.z_dim))
     with torch.no_grad():
         target = generator.synthesize(code)
-    problem = Problem(generator, target, torch.ones(1, 1, 128, 128), None, LossWeights())
+    problem = Problem(generator, target, torch.ones(1, 1, 128, 128), None, LossWeights(), measure_code_space(generator))
     found = optimise_code(problem, code, (Stage(128, 50, 0.05, True),), loss_target=1e-3, on_step=lambda image: None)
     assert found.steps == 0 and found.loss <= 1e-3
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checks import check_family
 from ..faces.crop import crop, crop_clip
 from ..generators.protocol import Generator
+from ..inversion.code_space import measure_code_space
 from ..inversion.losses import LossWeights
 from ..inversion.optimise import Problem, Stage, optimise_code
 from ..inversion.perceptual import PerceptualDistance
@@ -24,7 +25,8 @@ from ..progress import Progress, silent
 from ..types import AlignedClip, EditedLatent
 
 SIZE = 256
-STAGES = (Stage(128, 20, 0.05), Stage(256, 25, 0.04, exact=True))
+STAGES = (Stage(128, 20, 0.12), Stage(256, 25, 0.1, exact=True))
+WEIGHTS = LossWeights(row_mean=0.0, size=0.001)
 _CHANGED = 0.02
 """A place counts as changed from this mean difference on ([-1, 1])."""
 _UNCHANGED_WEIGHT = 0.3
@@ -68,7 +70,8 @@ def edit_from_image(
         with torch.no_grad():
             reconstruction = generator.synthesize(base, size=size)
         target = (reconstruction + change).clamp(-1, 1)
-        problem = Problem(generator, target, _emphasis(change), perceptual, LossWeights(), anchor=base)
+        space = measure_code_space(generator)
+        problem = Problem(generator, target, _emphasis(change), perceptual, WEIGHTS, space, anchor=base)
         stages = tuple(replace(stage, size=min(stage.size, size)) for stage in STAGES)
         total = sum(stage.steps + 1 for stage in stages)
         done = 0

@@ -1,4 +1,4 @@
-"""Where in the crop the reconstruction matters: face over background, eyes and mouth over the rest (ours)."""
+"""Where in the crop the reconstruction matters: face over background, its features over the rest (ours).
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..faces.warp import quad_to_crop_matrices
 from ..types import AlignedClip
-from .mesh_regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
+from .mesh_regions import FACE_OVAL, LEFT_BROW, LEFT_EYE, LIPS, NOSE, RIGHT_BROW, RIGHT_EYE
 
-BACKGROUND_WEIGHT = 0.4
-FEATURE_WEIGHT = 3.0
+BACKGROUND_WEIGHT = 0.5
+FEATURE_WEIGHT = 2.0
 _BLUR_SHARE = 0.015
 
 
@@ -31,7 +31,7 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
     weights = np.full((size, size), BACKGROUND_WEIGHT, np.float32)
     face = cv2.convexHull(points[list(FACE_OVAL)].astype(np.int32))
     cv2.fillConvexPoly(weights, face, 1.0)
-    for feature in (LEFT_EYE, RIGHT_EYE, LIPS):
+    for feature in (RIGHT_BROW, LEFT_BROW, NOSE, LEFT_EYE, RIGHT_EYE, LIPS):
         outline = points[list(feature)]
         grown = outline.mean(axis=0) + 1.35 * (outline - outline.mean(axis=0)) * (1.0, 1.3)
         cv2.fillConvexPoly(weights, cv2.convexHull(grown.astype(np.int32)), FEATURE_WEIGHT)

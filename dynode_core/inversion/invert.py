@@ -19,6 +19,7 @@ from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
 from ..types import AlignedClip, InvertedClip
 from .cache import KeyframeCache, content_key
+from .code_space import measure_code_space
 from .emphasis import emphasis_map
 from .keyframes import choose_keyframes
 from .losses import LossWeights
@@ -31,16 +32,16 @@ SIZE = 256
 
 QUALITIES: dict[str, tuple[tuple[Stage, ...], tuple[Stage, ...]]] = {
     "draft": (
-        (Stage(64, 20, 0.08), Stage(128, 15, 0.06)),
-        (Stage(64, 6, 0.05), Stage(128, 6, 0.04)),
+        (Stage(64, 20, 0.2), Stage(128, 15, 0.15)),
+        (Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
     ),
     "normal": (
-        (Stage(64, 30, 0.08), Stage(128, 25, 0.06), Stage(256, 12, 0.04), Stage(256, 12, 0.03, exact=True)),
-        (Stage(64, 8, 0.05), Stage(128, 8, 0.04), Stage(256, 5, 0.03)),
+        (Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 30, 0.15), Stage(256, 20, 0.08, exact=True)),
+        (Stage(64, 6, 0.12), Stage(128, 8, 0.1), Stage(256, 5, 0.08)),
     ),
     "fine": (
-        (Stage(128, 50, 0.08), Stage(256, 40, 0.05), Stage(256, 30, 0.03, exact=True)),
-        (Stage(64, 10, 0.05), Stage(128, 15, 0.05), Stage(256, 20, 0.03)),
+        (Stage(128, 50, 0.2), Stage(256, 50, 0.15), Stage(256, 40, 0.1, exact=True)),
+        (Stage(64, 8, 0.12), Stage(128, 15, 0.12), Stage(256, 20, 0.1)),
     ),
 }
 """Steps of the first keyframe, and of each further one."""
@@ -145,6 +146,8 @@ class _Run:
     ) -> None:
         self._aligned, self._generator, self._settings = aligned, generator, settings
         self._perceptual, self._cache, self._progress = perceptual, cache, progress
+        self._space = measure_code_space(generator)
+        self._anchor: Tensor | None = None
         self._encoder = load_thumbnail_encoder(generator.family)
         self._size = min(SIZE, generator.resolution)
         first, further = (sum(stage.steps + 1 for stage in self._stages(first)) for first in (True, False))
@@ -168,6 +171,7 @@ class _Run:
                 code = self._invert_one(int(index), target, candidates, number == 0)
                 self._cache.put(key, code)
             codes.append(replace(code, w_plus=code.w_plus.to(target.device)))
+            self._anchor = codes[0].w_plus
             guess_before = guess
             self._done = int(self._steps_until[number + 1])
             self._progress(self._done, int(self._steps_until[-1]))
@@ -185,7 +189,8 @@ class _Run:
 
     def _invert_one(self, index: int, target: Tensor, candidates: Tensor, first: bool) -> OptimisedCode:
         emphasis = emphasis_map(self._aligned, index, self._size).to(target.device)
-        problem = Problem(self._generator, target, emphasis, self._perceptual, self._settings.weights)
+        weights, space = self._settings.weights, self._space
+        problem = Problem(self._generator, target, emphasis, self._perceptual, weights, space, self._anchor)
 
         def on_step(image: Tensor) -> None:
             if not bool(torch.isfinite(image).all()):

@@ -14,15 +14,14 @@ PYRAMID = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms; the penalties are on squared differences of W+ rows."""
+    """Weights of the terms; the penalties are on squares in `CodeSpace` coordinates."""
 
     perceptual: float = 1.0
     pyramid: float = 0.25
-    row_mean: float = 0.003
+    row_mean: float = 0.0005
     """Pull of every row to the mean of the code's rows: without it edits break."""
-    w_avg: float = 0.0005
-    anchor: float = 0.002
-    """Pull to a given code, where there is one; then the other two pulls are left out."""
+    size: float = 0.0002
+    """Pull of the whole code to the mean face, or to the anchor."""
 
 
 class ReconstructionLoss:
@@ -56,13 +55,15 @@ class ReconstructionLoss:
         return loss
 
 
-def code_penalty(w_plus: Tensor, w_avg: Tensor, weights: LossWeights, anchor: Tensor | None = None) -> Tensor:
-    """`(N,)` penalties of `(N, L, D)` codes that keep them where edits work, or close to an `anchor` `(1, L, D)`."""
-    if anchor is not None:
-        return weights.anchor * (w_plus - anchor).square().mean(dim=(1, 2))
-    to_row_mean = (w_plus - w_plus.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
-    to_w_avg = (w_plus - w_avg).square().mean(dim=(1, 2))
-    return weights.row_mean * to_row_mean + weights.w_avg * to_w_avg
+def code_penalty(coordinates: Tensor, weights: LossWeights, anchor: Tensor | None = None) -> Tensor:
+    """`(N,)` penalties of `(N, L, D)` coordinates that keep codes where edits work.
+
+    With an `anchor` `(1, L, D)` both pulls act on the offset from it: the rows may differ as the anchor's do, and
+    what changes over time changes in all rows alike.
+    """
+    offset = coordinates if anchor is None else coordinates - anchor
+    to_row_mean = (offset - offset.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+    return weights.row_mean * to_row_mean + weights.size * offset.square().mean(dim=(1, 2))
 
 
 def _pool(images: Tensor, k: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
+from .code_space import CodeSpace
 from .losses import LossWeights, ReconstructionLoss, code_penalty
 from .perceptual import PerceptualDistance
 
@@ -26,6 +27,7 @@ class Stage:
     size: int
     steps: int
     learning_rate: float
+    """In standard deviations of the generator's codes."""
     exact: bool = False
     """Through the whole generator instead of its local proxy: the only way to reach the rows of the last layers."""
 
@@ -55,12 +57,14 @@ class Problem:
     """`(1, 1, S, S)` with mean 1."""
     perceptual: PerceptualDistance | None
     weights: LossWeights
+    space: CodeSpace
     anchor: Tensor | None = None
     """`(1, L, D)`: stay close to this code."""
 
-    def penalty(self, w_plus: Tensor) -> Tensor:
+    def penalty(self, coordinates: Tensor) -> Tensor:
         """What the code itself costs, a scalar."""
-        return code_penalty(w_plus, self.generator.w_avg, self.weights, self.anchor)[0]
+        anchor = None if self.anchor is None else self.space.encode(self.anchor)
+        return code_penalty(coordinates, self.weights, anchor)[0]
 
     def loss_at(self, size: int) -> ReconstructionLoss:
         """The loss against the target at `size` pixels."""
@@ -110,13 +114,14 @@ def _descend(
     loss_target: float,
     on_step: StepCallback,
 ) -> tuple[Tensor, float, int]:
-    w_plus = start.detach().clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([w_plus], lr=stage.learning_rate)
+    coordinates = problem.space.encode(start).detach().requires_grad_(True)
+    optimiser = torch.optim.Adam([coordinates], lr=stage.learning_rate)
     best, best_total, best_loss = start.detach(), math.inf, math.inf
     for step in range(stage.steps + 1):
+        w_plus = problem.space.decode(coordinates)
         images = render(w_plus)
         loss = loss_fn(images)[0]
-        total = loss + problem.penalty(w_plus)
+        total = loss + problem.penalty(coordinates)
         if total.item() < best_total:
             best, best_total, best_loss = w_plus.detach().clone(), total.item(), loss.item()
         on_step(images.detach())
