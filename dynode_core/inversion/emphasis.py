@@ -1,4 +1,4 @@
-"""Where in the crop the reconstruction matters: face over background, its features over the rest (ours).
+"""Where in the crop the reconstruction matters: face over background, its features over the rest (ours)."""
 
 from __future__ import annotations
 
