@@ -22,12 +22,20 @@ from .types import TrajectorySample
 class FaceFrames(Protocol):
     """N square face images that can be read in chunks, again and again."""
 
-    times: np.ndarray
-    """`(N,)` float64 seconds of the source clip."""
-    fps: Fraction
-    """Rate at which they are to be played."""
-    size: int
-    """Side in pixels."""
+    @property
+    def times(self) -> np.ndarray:
+        """`(N,)` float64 seconds of the source clip."""
+        ...
+
+    @property
+    def fps(self) -> Fraction:
+        """Rate at which they are to be played."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side in pixels."""
+        ...
 
     @property
     def num_frames(self) -> int: ...

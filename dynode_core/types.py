@@ -23,16 +23,32 @@ from .checks import check_finite, check_increasing, check_shape
 class VideoClip(Protocol):
     """Frames that can be read again and again, in memory (`TensorClip`) or in a file (`video.FileClip`)."""
 
-    num_frames: int
-    height: int
-    width: int
-    fps: Fraction
-    frame_times: np.ndarray
-    """`(T,)` float64 seconds, increasing, first frame at 0."""
-    clip_id: str
-    """Hash of the content: caches are keyed by it."""
-    path: Path | None
-    """The video file behind the clip (for its audio), if there is one."""
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def fps(self) -> Fraction: ...
+
+    @property
+    def frame_times(self) -> np.ndarray:
+        """`(T,)` float64 seconds, increasing, first frame at 0."""
+        ...
+
+    @property
+    def clip_id(self) -> str:
+        """Hash of the content: caches are keyed by it."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The video file behind the clip (for its audio), if there is one."""
+        ...
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """`(n, H, W, 3)` float32 in [0, 1] for non-decreasing frame `indices`."""
@@ -60,7 +76,7 @@ class FaceTrack:
     pose_deg: np.ndarray | None = None
     """`(T, 3)` float32 yaw, pitch, roll in degrees, interpolated where not detected."""
     present: np.ndarray | None = None
-    """`(T,)` bool: False where the face is not in the picture at all (another shot, or away for long), so there is nothing
+    """`(S, 2)` int64 first frame and end (excluded) of each shot; no trajectory spans a cut. None: one shot."""
     to invert or edit; a missed detection is present. None: present everywhere."""
     segments: np.ndarray | None = None
     """`(S, 2)` int64 first frame and frame after the last of each shot, in order, without gaps. None: one shot."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_generators import tiny_mobile, tiny_mobile_state
+
 from dynode_pack.dynode_core.checkpoints.load import load_generator, read_generator, write_generator
 from dynode_pack.dynode_core.checkpoints.openvino_ir import read_constants
 from dynode_pack.dynode_core.generators import Generator
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN, inverse_haar
 from dynode_pack.dynode_core.generators.proxy import local_proxies
-from tiny_generators import tiny_mobile, tiny_mobile_state
 
 
 def _write_ir(folder, arrays, *, truncate=0):

@@ -54,6 +54,8 @@ def inverse_haar(bands: Tensor, num_channels: int) -> Tensor:
 class StyledConvolution(nn.Module):
     """Modulation, depthwise 3x3, pointwise 1x1, noise, leaky ReLU 0.2."""
 
+    noise: Tensor
+
     def __init__(self, state: State, prefix: str) -> None:
         super().__init__()
         self.affine = Affine(state[f"{prefix}.affine.weight"], state[f"{prefix}.affine.bias"])
@@ -95,6 +97,8 @@ class MobileStyleGAN(nn.Module):
 
     z_dim: int
     w_avg: Tensor
+    const: Tensor
+    conv1_noise: Tensor
 
     def __init__(self, state: State, *, family: str, generator_id: str) -> None:
         super().__init__()

@@ -40,7 +40,9 @@ def local_proxies(generator: Generator, w_plus: Tensor, sizes: Sequence[int]) ->
     Returns:
         For each size a function from `(M, L, D)` to `(M, 3, size, size)` in about [-1, 1], differentiable in the codes.
     """
-    proxies = {size: functools.partial(generator.synthesize, size=size) for size in sizes}
+    proxies: dict[int, Callable[[Tensor], Tensor]] = {
+        size: functools.partial(generator.synthesize, size=size) for size in sizes
+    }
     below = [size for size in sizes if size < generator.resolution]
     if not below or not isinstance(generator, HasFeatureMaps):
         return proxies

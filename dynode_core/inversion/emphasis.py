@@ -35,5 +35,5 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
         outline = points[list(feature)]
         grown = outline.mean(axis=0) + 1.35 * (outline - outline.mean(axis=0)) * (1.0, 1.3)
         cv2.fillConvexPoly(weights, cv2.convexHull(grown.astype(np.int32)), FEATURE_WEIGHT)
-    weights = cv2.GaussianBlur(weights, (0, 0), _BLUR_SHARE * size)
-    return torch.from_numpy(weights / weights.mean())[None, None]
+    soft = torch.from_numpy(cv2.GaussianBlur(weights, (0, 0), _BLUR_SHARE * size))
+    return (soft / soft.mean())[None, None]

@@ -28,6 +28,11 @@ class PerceptualDistance(nn.Module):
     """ST-LPIPS between network images `(N, 3, S, S)` in [-1, 1], S >= 64; differentiable, frozen."""
 
     name = "ST-LPIPS (alex)"
+    shift: Tensor
+    scale: Tensor
+    weight0: Tensor
+    bias0: Tensor
+    fused_weight0: Tensor
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -72,7 +77,7 @@ class PerceptualDistance(nn.Module):
         for i, (a, b) in enumerate(zip(first, second, strict=True)):
             difference = F.conv2d((a - b).square(), getattr(self, f"linear{i}"))
             if weight is not None:
-                difference = difference * F.adaptive_avg_pool2d(weight, difference.shape[2:])
+                difference = difference * F.adaptive_avg_pool2d(weight, (difference.shape[2], difference.shape[3]))
             total = total + difference.mean(dim=(1, 2, 3))
         return total
 
