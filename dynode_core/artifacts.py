@@ -167,9 +167,7 @@ def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:
         raise ValueError("Only the alignment of a video file can be saved; this clip is in memory.")
     track = value.track
     arrays = {name: _tensor(getattr(track, name)) for name in ("landmarks", "boxes", "scores", "detected")}
-    arrays |= {
-        name: _tensor(getattr(track, name)) for name in _OPTIONAL_TRACK if getattr(track, name) is not None
-    }
+    arrays |= {name: _tensor(getattr(track, name)) for name in _OPTIONAL_TRACK if getattr(track, name) is not None}
     facts = {
         "clip": {
             "path": str(Path(clip.path).resolve()),

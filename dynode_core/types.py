@@ -76,7 +76,7 @@ class FaceTrack:
     pose_deg: np.ndarray | None = None
     """`(T, 3)` float32 yaw, pitch, roll in degrees, interpolated where not detected."""
     present: np.ndarray | None = None
-    """`(S, 2)` int64 first frame and end (excluded) of each shot; no trajectory spans a cut. None: one shot."""
+    """`(T,)` bool: False where the face is not in the picture at all (another shot, or away for long): nothing is there
     to invert or edit; a missed detection is present. None: present everywhere."""
     segments: np.ndarray | None = None
     """`(S, 2)` int64 first frame and frame after the last of each shot, in order, without gaps. None: one shot."""
