@@ -104,7 +104,7 @@ def client(server: Any) -> Any:
 QUICK = {
     "LoadVideo": {"file": "talking_face.mp4"},
     "DynODE_FrameAlign": {"crop_size": "256"},
-    "DynODE_Invert": {"quality": "draft", "keyframe_every": 4, "max_steps": 6},
+    "DynODE_Invert": {"quality": "draft", "keyframe_every": 6, "max_steps": 4},
     "DynODE_Render": {"size": "256"},
 }
 """Inputs that make a workflow quick on a small film, by node type."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_fixtures import QUICK
+from server_fixtures import QUICK, quick
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.weights, pytest.mark.slow]
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -155,8 +155,9 @@ def test_page_queues_what_the_converter_of_the_project_makes(page: Any, client: 
     """demo.sh converts workflows without a browser; the page is the judge of that."""
     for name in WORKFLOWS:
         drop(page, name)
+        page.evaluate(SET_WIDGETS, QUICK)
         queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-        converted = client.load_prompt(REPOSITORY / "workflows" / f"{name}.json")
+        converted = quick(client.load_prompt(REPOSITORY / "workflows" / f"{name}.json"))
         assert _essence(converted) == _essence(queued), name
 
 
