@@ -21,7 +21,7 @@ from ..types import AlignedClip, InvertedClip
 from .cache import KeyframeCache, content_key
 from .code_space import measure_code_space
 from .emphasis import emphasis_map
-from .keyframes import choose_keyframes
+from .keyframes import choose_keyframes, crop_coordinates
 from .losses import LossWeights
 from .optimise import OptimisedCode, Problem, Stage, optimise_code
 from .perceptual import PerceptualDistance
@@ -36,7 +36,7 @@ QUALITIES: dict[str, tuple[tuple[Stage, ...], tuple[Stage, ...]]] = {
         (Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
     ),
     "normal": (
-        (Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 30, 0.15), Stage(256, 20, 0.08, exact=True)),
+        (Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 30, 0.15), Stage(256, 12, 0.08, exact=True)),
         (Stage(64, 6, 0.12), Stage(128, 8, 0.1), Stage(256, 5, 0.08)),
     ),
     "fine": (
@@ -146,6 +146,7 @@ class _Run:
     ) -> None:
         self._aligned, self._generator, self._settings = aligned, generator, settings
         self._perceptual, self._cache, self._progress = perceptual, cache, progress
+        self._landmarks = crop_coordinates(aligned)
         self._space = measure_code_space(generator)
         self._anchor: Tensor | None = None
         self._encoder = load_thumbnail_encoder(generator.family)
@@ -165,6 +166,8 @@ class _Run:
             target = crop_clip(self._aligned, [int(index)], self._size).to(self._generator.device)
             guess = self._guess(target)
             candidates = _candidates(guess, guess_before, codes)
+            if number > 1:
+                candidates = torch.cat([candidates, codes[self._most_alike(indices[: number + 1])].w_plus])
             key = self._key(key, target, number == 0)
             code = self._cache.get(key)
             if code is None:
@@ -176,6 +179,11 @@ class _Run:
             self._done = int(self._steps_until[number + 1])
             self._progress(self._done, int(self._steps_until[-1]))
         return codes
+
+    def _most_alike(self, indices: np.ndarray) -> int:
+        """Which earlier keyframe has the landmarks nearest to those of the last of `indices`: an expression returns."""
+        landmarks = self._landmarks[indices]
+        return int(np.linalg.norm(landmarks[:-1] - landmarks[-1], axis=2).mean(axis=1).argmin())
 
     def _guess(self, target: Tensor) -> Tensor:
         """`(1, L, D)`: the encoder's guess, or w_avg where there is no encoder."""

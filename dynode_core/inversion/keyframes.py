@@ -8,7 +8,7 @@ from ..faces.quads import quad_sides_px
 from ..types import AlignedClip
 from .mesh_regions import UPPER_LOWER_LID, UPPER_LOWER_LIP
 
-MOTION_PER_KEYFRAME = 0.022
+MOTION_PER_KEYFRAME = 0.025
 """Path length between keyframes, in sides of the quad (see `motion`)."""
 MAX_GAP_S = 0.3
 _MIN_GAP_S = 0.055
@@ -45,7 +45,7 @@ def motion(aligned: AlignedClip) -> np.ndarray:
     The mean displacement of all landmarks, plus the change of the eyes' and the mouth's opening, which matter more
     than their size suggests. Frames without a detection count as still.
     """
-    landmarks = _crop_coordinates(aligned)
+    landmarks = crop_coordinates(aligned)
     moved = np.linalg.norm(np.diff(landmarks, axis=0), axis=2).mean(axis=1)
     if landmarks.shape[1] >= 468:
         openings = np.stack(
@@ -70,7 +70,7 @@ def _by_motion(moved: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.array(chosen)
 
 
-def _crop_coordinates(aligned: AlignedClip) -> np.ndarray:
+def crop_coordinates(aligned: AlignedClip) -> np.ndarray:
     """Landmarks `(T, P, 2)` in units of the quad's side, relative to its centre and turned with it."""
     quads = aligned.quads
     sides = quad_sides_px(quads)
