@@ -210,3 +210,9 @@ def test_content_key_sees_every_part():
 def test_unknown_quality_is_refused():
     with pytest.raises(ValueError, match="draft, normal, fine"):
         InversionSettings(quality="best")
+
+
+def test_keyframes_stay_affordable_however_much_the_face_moves():
+    landmarks = np.random.default_rng(0).uniform(20, 80, (100, 478, 2))
+    chosen = choose_keyframes(_aligned(torch.zeros(100, 100, 100, 3), landmarks))
+    assert len(chosen) <= 3 + 4.5 * 99 / 25

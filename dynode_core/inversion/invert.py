@@ -36,7 +36,7 @@ QUALITIES: dict[str, tuple[tuple[Stage, ...], tuple[Stage, ...]]] = {
         (Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
     ),
     "normal": (
-        (Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 30, 0.15), Stage(256, 12, 0.08, exact=True)),
+        (Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 22, 0.15), Stage(256, 10, 0.08, exact=True)),
         (Stage(64, 6, 0.12), Stage(128, 8, 0.1), Stage(256, 5, 0.08)),
     ),
     "fine": (

@@ -10,7 +10,9 @@ from .mesh_regions import UPPER_LOWER_LID, UPPER_LOWER_LIP
 
 MOTION_PER_KEYFRAME = 0.025
 """Path length between keyframes, in sides of the quad (see `motion`)."""
-MAX_GAP_S = 0.3
+MAX_GAP_S = 0.4
+MAX_PER_SECOND = 4.5
+"""With more motion than this affords, keyframes move apart evenly: each costs seconds on a CPU."""
 _MIN_GAP_S = 0.055
 _EXPRESSION_WEIGHT = 1.5
 
@@ -59,12 +61,21 @@ def motion(aligned: AlignedClip) -> np.ndarray:
 
 
 def _by_motion(moved: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Frame indices, the first among them, at most MAX_PER_SECOND."""
+    affordable = 2 + MAX_PER_SECOND * (times[-1] - times[0])
+    spacing = MOTION_PER_KEYFRAME
+    while len(chosen := _spaced(moved, times, spacing)) > affordable:
+        spacing *= 1.1
+    return chosen
+
+
+def _spaced(moved: np.ndarray, times: np.ndarray, spacing: float) -> np.ndarray:
     chosen = [0]
     path = 0.0
     for i in range(1, len(moved)):
         path += moved[i]
         gap = times[i] - times[chosen[-1]]
-        if (path >= MOTION_PER_KEYFRAME and gap >= _MIN_GAP_S) or gap >= MAX_GAP_S:
+        if (path >= spacing and gap >= _MIN_GAP_S) or gap >= MAX_GAP_S:
             chosen.append(i)
             path = 0.0
     return np.array(chosen)
