@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import multiprocessing
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -70,6 +68,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs counts")
     parser.add_argument("--lengths", type=int, nargs="+", default=[11, 120, 300, 1000], help="keyframes of the fits")
     parser.add_argument("--device", default="cpu", help="where fields are fitted and solved")
+    parser.add_argument("--only", nargs="+", default=None, help="measure these parts alone and print them")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,6 +81,8 @@ def main() -> None:
         ("smoothing", smoothing),
         ("memory", lambda: memory(options.device)),
     ):
+        if options.only and name not in options.only:
+            continue
         report[name] = measure()
         print(json.dumps({name: report[name]}, indent=2), flush=True)
     report["machine"]["load_average_after"] = os.getloadavg()
@@ -373,22 +374,28 @@ def smoothing() -> list[dict[str, float]]:
     return rows
 
 
-def _peak_mib(outputs: int, device: str) -> float:
-    """Peak resident set of this process, which does nothing else, after solving at `outputs` times."""
-    torch.set_num_threads(1)
+def _resident_mib(field: str) -> float:
+    """An entry of the status of this process: VmRSS (now) or VmHWM (peak since it was last reset)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def memory(device: str) -> dict[str, Any]:
+    """MiB that a solve at ever more times takes at its peak, beside the states (of 64 float32) that come out."""
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return {"skipped": "needs Linux"}
     _, noisy = synthetic_codes(120)
     settings = TrajectorySettings(check_held_out=False, device=device)
     field = fit_trajectory(clip_of(noisy, np.arange(120) / FPS), settings).vector_field
-    solve_path(field, field.starts[:1], np.linspace(0, 1, outputs))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def memory(device: str) -> dict[str, float]:
-    """Peak MiB of processes that solve the same clip at ever more times; states of 64 float32 come out."""
+    solve_path(field, field.starts[:1], np.linspace(0, 1, 10))
     found = {}
-    for outputs in (100, 10_000, 100_000):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found[f"{outputs}_outputs_mib"] = round(pool.apply(_peak_mib, (outputs, device)), 1)
+    for outputs in (100, 10_000, 100_000, 400_000):
+        reset.write_text("5")
+        before = _resident_mib("VmRSS")
+        states = solve_path(field, field.starts[:1], np.linspace(0, 1, outputs)).y
+        peak = _resident_mib("VmHWM") - before
+        found[str(outputs)] = {"peak": round(peak, 1), "states": round(states.numel() * 4 / 2**20, 1)}
     return found
 
 

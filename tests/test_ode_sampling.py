@@ -120,6 +120,22 @@ def test_window_parallel_and_one_window_after_another_agree(trajectory: LatentTr
     assert at_once.nfe < in_turn.nfe
 
 
+def test_thousands_of_keyframes_are_solved_window_parallel() -> None:
+    count = 4000
+    codes = smooth_codes(count, rows=2, channels=8, axes=4) + 0.02 * jitter(count, 16, correlation=0.2).reshape(
+        -1, 2, 8
+    )
+    times = np.arange(count) / 25.0
+    trajectory = fit_trajectory(inverted_clip(codes, times), TrajectorySettings(check_held_out=False))
+    assert trajectory.certificate["passed"], trajectory.certificate
+    field = trajectory.vector_field
+    solution = solve_path(field, field.starts[:1] + 0.2, np.linspace(0, 1, 50))
+    assert 1 <= solution.sweeps <= 2
+    assert torch.allclose(
+        solution.y, solve_path(field, field.starts[:1] + 0.2, np.linspace(0, 1, 50), method="parallel").y, atol=5e-3
+    )
+
+
 def test_a_field_that_depends_on_the_state_falls_back_and_stays_right(codes: Tensor) -> None:
     loose = fit_trajectory(
         inverted_clip(codes, TIMES), TrajectorySettings(state_dependence=1.0, check_held_out=False)

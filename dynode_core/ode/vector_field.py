@@ -40,6 +40,10 @@ class PathField(nn.Module):
         """dy/dx for `(V,)` int64 windows, `(V, M)` local times in [-1, 1] and `(V, M, r)` states: `(V, M, r)`."""
         raise NotImplementedError
 
+    def bind(self, windows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """`in_windows` as a function of times and states, for repeated calls in the same windows."""
+        return lambda x, y: self.in_windows(windows, x, y)
+
     def at_times(self, windows: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
         """`in_windows` as a function of the states, for repeated calls at the same times."""
         return lambda y: self.in_windows(windows, x, y)
@@ -110,17 +114,30 @@ class WindowedField(PathField):
         hidden = functional.silu(functional.linear(joined, self.state_weight, self.state_bias))
         return functional.silu(functional.linear(hidden, self.mixing_weight, self.mixing_bias))
 
-    def at_times(self, windows: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """As in the base class; what depends on time alone is computed once."""
-        of_time, seen = self.time_features(x)
-        heads = self.heads[windows]
+    def _heads(self, windows: Tensor) -> Tensor:
+        """`(V, F, r)` heads in units of dy/dx."""
         half_widths = (self.edges[windows + 1] - self.edges[windows]) / 2
-        unit = (self.speed * half_widths).to(x)[:, None, None]
-        return lambda y: torch.bmm(torch.cat([of_time, self.state_features(seen, y)], dim=-1), heads) * unit
+        return self.heads[windows] * (self.speed * half_widths).to(self.heads)[:, None, None]
+
+    def bind(self, windows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """As in the base class; heads are gathered once."""
+        heads = self._heads(windows)
+
+        def slopes(x: Tensor, y: Tensor) -> Tensor:
+            of_time, seen = self.time_features(x)
+            return torch.bmm(torch.cat([of_time, self.state_features(seen, y)], dim=-1), heads)
+
+        return slopes
+
+    def at_times(self, windows: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """As in the base class; what depends on time alone is computed once, too."""
+        of_time, seen = self.time_features(x)
+        heads = self._heads(windows)
+        return lambda y: torch.bmm(torch.cat([of_time, self.state_features(seen, y)], dim=-1), heads)
 
     def in_windows(self, windows: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """As in the base class."""
-        return self.at_times(windows, x)(y)
+        return self.bind(windows)(x, y)
 
     def forward(self, tau: Tensor, y: Tensor) -> Tensor:
         """dy/dtau for a scalar or `(B,)` tau in [0, 1] and `(B, r)` states, the signature of any ODE package."""
