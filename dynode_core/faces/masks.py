@@ -146,7 +146,7 @@ def _draw_soft(mask: Tensor, outline: np.ndarray, dilate_px: float, ramp_px: flo
     columns, rows = -(-(x1 - x0) // step), -(-(y1 - y0) // step)
     x = x0 + (torch.arange(columns, dtype=torch.float64) + 0.5) * step
     y = y0 + (torch.arange(rows, dtype=torch.float64) + 0.5) * step
-    distance = _signed_distance(torch.from_numpy(outline), x, y).float()
+    distance = _signed_distance(torch.from_numpy(outline), x, y, reach + step).float()
     if step > 1:
         distance = F.interpolate(distance[None, None], scale_factor=step, mode="bilinear", align_corners=False)[0, 0]
     inside = ((dilate_px - distance) / ramp_px + 0.5).clamp(0, 1)
@@ -154,17 +154,18 @@ def _draw_soft(mask: Tensor, outline: np.ndarray, dilate_px: float, ramp_px: flo
     mask[y0:y1, x0:x1] = soft[: y1 - y0, : x1 - x0]
 
 
-def _signed_distance(outline: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """`(rows, columns)` distance to a convex polygon in pixels, negative inside."""
-    start = outline
+def _signed_distance(outline: Tensor, x: Tensor, y: Tensor, reach: float) -> Tensor:
+    """`(rows, columns)` distance to a convex polygon in pixels, negative inside, too small only beyond `reach`."""
     edge = outline.roll(-1, dims=0) - outline
     length = edge.norm(dim=1).clamp_min(1e-9)
     normal = torch.stack([edge[:, 1], -edge[:, 0]], dim=1) / length[:, None]
-    normal = normal * torch.sign(((start - outline.mean(dim=0)) * normal).sum(dim=1, keepdim=True))
-    offset = (start * normal).sum(dim=1)
-    planes = x[None, :, None] * normal[:, 0] + y[:, None, None] * normal[:, 1] - offset
-    inside = planes.amax(dim=2)
-    from_start = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[:, :, None] - start
+    normal = normal * torch.sign(((outline - outline.mean(dim=0)) * normal).sum(dim=1, keepdim=True))
+    offset = (outline * normal).sum(dim=1)
+    distance = torch.full((len(y), len(x)), -torch.inf, dtype=torch.float64)
+    for (across, down), shift in zip(normal.tolist(), offset.tolist(), strict=True):
+        torch.maximum(distance, (x * across)[None] + (y * down - shift)[:, None], out=distance)
+    row, column = torch.nonzero((distance > 0) & (distance <= reach), as_tuple=True)
+    from_start = torch.stack([x[column], y[row]], dim=-1)[:, None] - outline
     along = ((from_start * edge).sum(dim=-1) / length**2).clamp(0, 1)
-    outside = (from_start - along[..., None] * edge).norm(dim=-1).amin(dim=2)
-    return torch.where(inside <= 0, inside, outside)
+    distance[row, column] = (from_start - along[..., None] * edge).norm(dim=-1).amin(dim=1)
+    return distance
