@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -62,8 +61,6 @@ class RenderedFaces:
     size: int
     batch: int = 1
     """Images per pass of the generator; 1 is fastest on a CPU."""
-    prepare: Callable[[], object] | None = None
-    """Called before every read: the host may bring the weights to the device here."""
 
     def __post_init__(self) -> None:
         check_family("The sampled path", self.sample.family, self.generator.family)
@@ -92,8 +89,6 @@ class RenderedFaces:
         return self._render(self.sample.base_w_plus[start:stop])
 
     def _render(self, w_plus: Tensor) -> Tensor:
-        if self.prepare is not None:
-            self.prepare()
         return render(self.generator, w_plus, size=self.size, batch=self.batch)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .canonical import W_AVG_SAMPLES, CanonicalGenerator, dataset_of, file_hint
+from .canonical import CanonicalGenerator, dataset_of, file_hint
 from .container import OpenedFile
 from .errors import CheckpointError
+from .mobile_stylegan_ir import mean_w
 from .tensors import as_tensor, is_tensor
 
 _MAPPING_LR = 0.01
@@ -44,7 +45,7 @@ def read_mobile_checkpoint(opened: OpenedFile) -> CanonicalGenerator:
         state = _mapping(source) | _synthesis(source)
         w_dim = len(state["mapping.0.bias"])
         state["w_avg"] = (
-            source["style_mean"].reshape(-1, w_dim).mean(dim=0) if "style_mean" in source else _mean_w(state)
+            source["style_mean"].reshape(-1, w_dim).mean(dim=0) if "style_mean" in source else mean_w(state)
         )
     except KeyError as error:
         raise CheckpointError(f"This MobileStyleGAN checkpoint lacks {error.args[0]!r}: it is incomplete.") from error
@@ -134,12 +135,3 @@ def _noise(source: dict[str, Tensor], name: str, res: int) -> Tensor:
     # Checkpoints hold the strength only; training draws noise anew each time. Seeded here, so that a face stays itself.
     drawn = torch.randn(1, 1, res, res, generator=torch.Generator().manual_seed(res * 2 + int(name.endswith("conv2"))))
     return drawn * source[f"{name}.noise.weight"].reshape(())
-
-
-def _mean_w(state: dict[str, Tensor]) -> Tensor:
-    z = torch.randn(W_AVG_SAMPLES, state["mapping.0.weight"].shape[1], generator=torch.Generator().manual_seed(0))
-    x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
-    for i in range(sum(name.startswith("mapping.") for name in state) // 2):
-        x = torch.nn.functional.linear(x, state[f"mapping.{i}.weight"], state[f"mapping.{i}.bias"])
-        x = torch.nn.functional.leaky_relu(x, 0.2) * 2**0.5
-    return x.mean(dim=0)

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .canonical import W_AVG_SAMPLES
 from .openvino_ir import read_constants
-
-_W_AVG_SAMPLES = 20_000
 
 
 def read_random_face(data_dir: Path) -> dict[str, Tensor]:
@@ -33,7 +32,7 @@ def read_random_face(data_dir: Path) -> dict[str, Tensor]:
             f"{data_dir} holds an OpenVINO network, but not the MobileStyleGAN of random_face 2021.7.21.1 "
             f"({error} not found)."
         ) from error
-    state["w_avg"] = _mean_w(state)
+    state["w_avg"] = mean_w(state)
     return {name: tensor.float().contiguous() for name, tensor in state.items()}
 
 
@@ -91,9 +90,9 @@ def _synthesis_state(constants: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return state
 
 
-def _mean_w(state: dict[str, Tensor]) -> Tensor:
-    """`(D,)` mean of the mapping network over seeded normal samples: the IR does not store w_avg."""
-    z = torch.randn(_W_AVG_SAMPLES, state["mapping.0.weight"].shape[1], generator=torch.Generator().manual_seed(0))
+def mean_w(state: dict[str, Tensor]) -> Tensor:
+    """`(D,)` mean of the mapping network over seeded normal samples, for files that do not store w_avg."""
+    z = torch.randn(W_AVG_SAMPLES, state["mapping.0.weight"].shape[1], generator=torch.Generator().manual_seed(0))
     x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
     i = 0
     while f"mapping.{i}.weight" in state:
