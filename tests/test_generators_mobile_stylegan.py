@@ -9,7 +9,7 @@ from tiny_generators import tiny_mobile, tiny_mobile_state
 
 from dynode_pack.dynode_core.checkpoints.load import load_generator, read_generator, write_generator
 from dynode_pack.dynode_core.checkpoints.openvino_ir import read_constants
-from dynode_pack.dynode_core.generators import Generator
+from dynode_pack.dynode_core.generators import Generator, mobile_stylegan
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN, inverse_haar
 from dynode_pack.dynode_core.generators.proxy import local_proxies
 
@@ -44,6 +44,19 @@ def test_generator_follows_the_protocol():
     w_plus = generator.map(torch.randn(2, generator.z_dim), truncation_psi=0.5)
     assert w_plus.shape == (2, generator.num_ws, generator.w_dim)
     assert generator.synthesize(w_plus).shape == (2, 3, generator.resolution, generator.resolution)
+
+
+@pytest.mark.parametrize("rows", [2, 6, 16, 64])
+def test_strips_of_any_height_give_the_same_picture_and_gradient(monkeypatch, rows):
+    generator = tiny_mobile()
+    pictures, gradients = [], []
+    for values in (2**20, rows * generator.resolution // 2):
+        monkeypatch.setattr(mobile_stylegan, "_STRIP_VALUES", values)
+        w_plus = generator.map(torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(1)))
+        pictures.append(generator.synthesize(w_plus.requires_grad_(True)))
+        gradients.append(torch.autograd.grad(pictures[-1].square().sum(), w_plus)[0])
+    torch.testing.assert_close(pictures[1], pictures[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
 def test_truncation_zero_gives_the_mean_code():

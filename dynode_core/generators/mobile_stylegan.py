@@ -4,7 +4,10 @@ Facts from the public paper and checkpoints; the forward pass is restructured fo
 - every constant factor (1/sqrt(fan_in) of a modulation, the 1/2 of the Haar synthesis) is folded into the affine
   layers when the weights are loaded, demodulation is frozen into the pointwise weights;
 - the inverse Haar transform is four additions and a pixel shuffle;
-- biases sit in the convolutions; noise and activation work in place.
+- biases sit in the convolutions; noise and activation work in place;
+- on a CPU the last layers are computed in strips of rows: no block of memory is so big that the C library takes it
+  from the kernel anew each time (one page fault per 4 KiB), and a strip stays in the cache. In a worker thread, where
+  ComfyUI runs nodes, on 2 cores: forward 1.05 -> 0.53 s, forward + backward 2.4 -> 1.05 s; equal to 4e-6.
 
 Row map of W+ (L = 3 * layers + 2): row 0 conv1, rows 3l+1 (up and conv1), 3l+2 (conv2) of layer l; the last
 layer's row 3l+3 drives to_img. Rows 3l+3 of the other layers and the last row are unused at full resolution.
@@ -12,7 +15,7 @@ layer's row 3l+3 drives to_img. Rows 3l+3 of the other layers and the last row a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +24,9 @@ from torch import Tensor, nn
 from ..checks import check_shape
 
 State = Mapping[str, Tensor]
+
+_STRIP_VALUES = 2**15
+"""Values per channel and strip: 64 rows of 512."""
 
 
 class Affine(nn.Module):
@@ -64,10 +70,13 @@ class StyledConvolution(nn.Module):
         self.bias = nn.Parameter(state[f"{prefix}.bias"], requires_grad=False)
         self.register_buffer("noise", state[f"{prefix}.noise"])
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, first_row: int = 0) -> Tensor:
+        """`(N, C, H, W)` to `(N, C', H', W)`: of rows from `first_row` on, those whose neighbours are known."""
+        last_row, height = first_row + x.shape[2], self.noise.shape[2]
+        above, below = int(first_row > 0), int(last_row < height)
         x = F.conv2d(x * self.affine(w), self.depthwise, padding=1, groups=x.shape[1])
-        x = F.conv2d(x, self.pointwise, self.bias)
-        return F.leaky_relu_(x.add_(self.noise), 0.2)
+        x = F.conv2d(x[:, :, above : x.shape[2] - below], self.pointwise, self.bias)
+        return F.leaky_relu_(x.add_(self.noise[:, :, first_row + above : last_row - below]), 0.2)
 
 
 class Layer(nn.Module):
@@ -80,8 +89,23 @@ class Layer(nn.Module):
         self.conv2 = StyledConvolution(state, f"{prefix}.conv2")
 
     def forward(self, x: Tensor, w_up: Tensor, w_next: Tensor) -> Tensor:
-        x = inverse_haar(x * self.up(w_up), x.shape[1] // 4)
-        return self.conv2(self.conv1(x, w_up), w_next)
+        return torch.cat(list(self.strips(x, w_up, w_next)), dim=2)
+
+    def strips(self, x: Tensor, w_up: Tensor, w_next: Tensor) -> Iterator[Tensor]:
+        """`(N, C, H, W)` to consecutive strips `(N, C', h, 2W)`, whose heights sum to 2H."""
+        height = 2 * x.shape[2]
+        rows = max(2, _STRIP_VALUES // (2 * x.shape[3]) // 2 * 2) if x.device.type == "cpu" else height
+        for start in range(0, height, rows):
+            yield self._rows(x, w_up, w_next, start, min(start + rows, height))
+
+    def _rows(self, x: Tensor, w_up: Tensor, w_next: Tensor, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop` (even) of the output; each convolution needs one row more on both sides."""
+        first, last = max(0, start // 2 - 1), min(x.shape[2], stop // 2 + 1)
+        y = inverse_haar(x[:, :, first:last] * self.up(w_up), x.shape[1] // 4)
+        y = self.conv1(y, w_up, 2 * first)
+        above = 2 * first + int(first > 0)
+        y = self.conv2(y, w_next, above)
+        return y[:, :, start - above - int(above > 0) :][:, :, : stop - start]
 
 
 class MobileStyleGAN(nn.Module):
@@ -162,9 +186,14 @@ class MobileStyleGAN(nn.Module):
 
     def synthesize(self, w_plus: Tensor, *, size: int | None = None) -> Tensor:
         """See `Generator.synthesize`."""
-        x = self._features(w_plus, len(self.layers))
-        x = x * self.to_img_affine(w_plus[:, 3 * len(self.layers)])
-        image = inverse_haar(F.conv2d(x, self.to_img_weight, self.to_img_bias), 3)
+        last = len(self.layers) - 1
+        x = self._features(w_plus, last)
+        strips = self.layers[last].strips(x, w_plus[:, 3 * last + 1], w_plus[:, 3 * last + 2])
+        factors = self.to_img_affine(w_plus[:, 3 * last + 3])
+        image = torch.cat(
+            [inverse_haar(F.conv2d(strip * factors, self.to_img_weight, self.to_img_bias), 3) for strip in strips],
+            dim=2,
+        )
         if size is None or size == self.resolution:
             return image
         if size < 1 or self.resolution % size:
