@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .ode.files import load_trajectory, save_trajectory
+from .tuning_files import pack_tuning, unpack_tuning
 from .types import AlignedClip, EditDirection, EditedLatent, FaceTrack, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip
 
@@ -204,7 +205,7 @@ def _unpack_aligned(arrays: _Arrays, facts: _Facts) -> AlignedClip:
 def _pack_inverted(value: InvertedClip) -> tuple[_Arrays, _Facts]:
     arrays = {name: _tensor(getattr(value, name)) for name in ("times", "frame_indices", "loss", "frame_times")}
     facts = {"fps": str(value.fps), "family": value.family, "generator_id": value.generator_id}
-    return arrays | {"w_plus": value.w_plus}, facts | {"report": plain_facts(value.report)}
+    return arrays | {"w_plus": value.w_plus} | pack_tuning(value.tuning), facts | {"report": plain_facts(value.report)}
 
 
 def _unpack_inverted(arrays: _Arrays, facts: _Facts) -> InvertedClip:
@@ -218,16 +219,18 @@ def _unpack_inverted(arrays: _Arrays, facts: _Facts) -> InvertedClip:
         family=facts["family"],
         generator_id=facts["generator_id"],
         report=facts["report"],
+        tuning=unpack_tuning(arrays),
     )
 
 
 def _pack_latent(value: EditedLatent) -> tuple[_Arrays, _Facts]:
     arrays = {"w_plus_0": value.w_plus_0.clone(), "base_w_plus_0": value.base_w_plus_0.clone()}
-    return arrays, {"edits": list(value.edits), "family": value.family}
+    return arrays | pack_tuning(value.tuning), {"edits": list(value.edits), "family": value.family}
 
 
 def _unpack_latent(arrays: _Arrays, facts: _Facts) -> EditedLatent:
-    return EditedLatent(arrays["w_plus_0"], arrays["base_w_plus_0"], tuple(facts["edits"]), facts["family"])
+    edits, tuning = tuple(facts["edits"]), unpack_tuning(arrays)
+    return EditedLatent(arrays["w_plus_0"], arrays["base_w_plus_0"], edits, facts["family"], tuning)
 
 
 def _pack_sample(value: TrajectorySample) -> tuple[_Arrays, _Facts]:
@@ -237,7 +240,11 @@ def _pack_sample(value: TrajectorySample) -> tuple[_Arrays, _Facts]:
         "times": _tensor(value.times),
     }
     facts = {"fps": str(value.fps), "family": value.family, "generator_id": value.generator_id}
-    return arrays, facts | {"nfe": int(value.nfe), "status": value.status, "edits": list(value.edits)}
+    return arrays | pack_tuning(value.tuning), facts | {
+        "nfe": int(value.nfe),
+        "status": value.status,
+        "edits": list(value.edits),
+    }
 
 
 def _unpack_sample(arrays: _Arrays, facts: _Facts) -> TrajectorySample:
@@ -252,6 +259,7 @@ def _unpack_sample(arrays: _Arrays, facts: _Facts) -> TrajectorySample:
         nfe=facts["nfe"],
         status=facts["status"],
         edits=tuple(facts["edits"]),
+        tuning=unpack_tuning(arrays),
     )
 
 

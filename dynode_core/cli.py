@@ -110,6 +110,9 @@ def _invert_options(parser: argparse.ArgumentParser) -> None:
         "--loss-target", type=float, metavar="X", default=0.0, help="a keyframe is done below this; 0: all steps"
     )
     group.add_argument("--max-steps", type=int, default=0, metavar="N", help="limit per keyframe; 0: by quality")
+    group.add_argument(
+        "--no-tuning", action="store_true", help="leave the generator as it is instead of tuning it to the person"
+    )
 
 
 def _fit_options(parser: argparse.ArgumentParser) -> None:

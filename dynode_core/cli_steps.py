@@ -24,9 +24,9 @@ from .export import ExportedVideo, export_video
 from .faces.align import align_clip
 from .faces.landmarks import FaceLandmarker
 from .generators import Generator
-from .inversion import InversionSettings, PerceptualDistance, invert_clip, load_perceptual
+from .inversion import IdentityNetwork, InversionSettings, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
-from .model_files import find_landmarker, find_perceptual
+from .model_files import find_identity, find_landmarker, find_perceptual
 from .rendering import RenderedFaces
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
@@ -60,6 +60,14 @@ class Workplace:
     def perceptual(self) -> PerceptualDistance:
         """The perceptual loss on the device."""
         return load_perceptual(find_perceptual(self.folders), self.device)
+
+    def identity(self) -> IdentityNetwork | None:
+        """The face embedder on the device, if its file is there."""
+        path = find_identity(self.folders)
+        if path is None:
+            self.say("note: no face embedder was found (see the README): the faces will resemble the person less.")
+            return None
+        return IdentityNetwork(path, self.device)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[StepProgress]:
@@ -107,6 +115,7 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
         max_keyframes=options.max_keyframes,
         loss_target=options.loss_target,
         max_steps=options.max_steps,
+        tune=not options.no_tuning,
     )
     perceptual, generator = place.perceptual(), place.generator
     with place.step("invert") as progress:
@@ -115,6 +124,7 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
             generator,
             settings,
             perceptual=perceptual,
+            identity=place.identity(),
             cache_dir=place.cache_dir / "keyframes",
             progress=progress,
         )

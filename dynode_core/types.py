@@ -115,6 +115,21 @@ class AlignedClip:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """Weights of a generator that were tuned to a person (`generators.tuning.with_tuning` applies them).
+
+    It travels with the codes: they are only right for the generator that they were found with.
+    """
+
+    weights: Mapping[str, Tensor]
+    """float32, CPU, by the generator's parameter name."""
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            check_finite(f"The tuned weight {name}", weight)
+
+
+@dataclass(frozen=True)
 class InvertedClip:
     """W+ codes of the keyframes of a clip."""
 
@@ -132,6 +147,7 @@ class InvertedClip:
     family: str
     generator_id: str
     report: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         num_keyframes = len(self.times)
@@ -174,6 +190,7 @@ class EditedLatent:
     edits: tuple[str, ...]
     """What was applied, in order, for captions and reports, e.g. ("smile=2",)."""
     family: str
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         check_shape("w_plus_0", self.w_plus_0, tuple(self.base_w_plus_0.shape))
@@ -204,6 +221,7 @@ class LatentTrajectory:
     atol: float = 1e-6
     certificate: Mapping[str, Any] = field(default_factory=dict)
     """What was verified after the fit: drift, probe gains, held-out error, observed error, tries."""
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +242,7 @@ class TrajectorySample:
     """Sequential evaluations of f_theta."""
     status: str = "success"
     edits: tuple[str, ...] = ()
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         check_shape("w_plus", self.w_plus, (len(self.times), "L", "D"))

@@ -21,10 +21,11 @@ from ..dynode_core.editing import (
 )
 from ..dynode_core.editing.latent import direction_rows
 from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.rendering import render
 from ..dynode_core.types import AlignedClip, EditDirection, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .perceptual import perceptual_on
+from .judges import perceptual_on
 from .pictures import sheet
 from .progress import NodeProgress
 
@@ -125,12 +126,11 @@ class EditFirstLatent(io.ComfyNode):
         return io.NodeOutput(edited, picture, ui=ui.PreviewImage(picture, cls=cls))
 
 
-@torch.no_grad()
 def before_and_after(edited: EditedLatent, generator: Any) -> Tensor:
     """The first face before | after, `(1, S, 2 S, 3)` in [0, 1]."""
-    codes = torch.stack([edited.base_w_plus_0, edited.w_plus_0]).to(generator.device)
-    images = [generator.synthesize(code[None], size=min(PREVIEW_PX, generator.resolution)) for code in codes]
-    return sheet(list(network_to_bytes(torch.cat(images))), columns=2)
+    codes = torch.stack([edited.base_w_plus_0, edited.w_plus_0])
+    images = render(generator, codes, tuning=edited.tuning, size=min(PREVIEW_PX, generator.resolution))
+    return sheet(list(network_to_bytes(images)), columns=2)
 
 
 def _direction_files() -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
@@ -10,10 +9,11 @@ from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.generators import Generator
 from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip
 from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.rendering import render
 from ..dynode_core.types import AlignedClip, InvertedClip
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .perceptual import perceptual_on
+from .judges import identity_on, perceptual_on
 from .pictures import sheet, spread
 from .progress import NodeProgress
 
@@ -31,8 +31,7 @@ class Invert(io.ComfyNode):
             display_name="StyleGAN2 Invert",
             category=sockets.CATEGORY,
             description="Finds the codes with which the generator makes this face, for keyframes of the clip. The "
-            "slow step: it "
-            "shows the reconstruction while it works, and finished inversions are kept.",
+            "slow step: it shows the reconstruction while it works, and finished keyframes are kept.",
             search_aliases=["gan inversion", "projector", "e4e", "psp", "encode face", "w plus", "dynode"],
             inputs=_inputs(),
             outputs=[
@@ -58,6 +57,7 @@ class Invert(io.ComfyNode):
         max_keyframes: int,
         loss_target: float,
         max_steps: int,
+        tune_generator: bool,
     ) -> io.NodeOutput:
         settings = InversionSettings(
             quality=quality,
@@ -65,6 +65,7 @@ class Invert(io.ComfyNode):
             max_keyframes=max_keyframes,
             loss_target=loss_target,
             max_steps=max_steps,
+            tune=tune_generator,
         )
         model = generator.ready()
         inverted = invert_clip(
@@ -72,6 +73,7 @@ class Invert(io.ComfyNode):
             model,
             settings,
             perceptual=perceptual_on(model.device),
+            identity=identity_on(model.device),
             cache_dir=model_folders.cache_dir("keyframes"),
             progress=NodeProgress(),
         )
@@ -79,14 +81,13 @@ class Invert(io.ComfyNode):
         return io.NodeOutput(inverted, picture, ui=ui.PreviewImage(picture, cls=cls))
 
 
-@torch.no_grad()
 def reconstruction_sheet(aligned: AlignedClip, inverted: InvertedClip, generator: Generator) -> Tensor:
     """Crops above, reconstructions below, for a few keyframes: `(1, H, W, 3)` in [0, 1]."""
     size = min(SHEET_TILE_PX, generator.resolution)
     chosen = spread(len(inverted.times), SHEET_KEYFRAMES)
     crops = crop_clip(aligned, [int(inverted.frame_indices[k]) for k in chosen], size)
-    faces = [generator.synthesize(inverted.w_plus[k][None].to(generator.device), size=size).cpu() for k in chosen]
-    return sheet([*network_to_bytes(crops), *network_to_bytes(torch.cat(faces))], columns=len(chosen))
+    faces = render(generator, inverted.w_plus[list(chosen)], tuning=inverted.tuning, size=size)
+    return sheet([*network_to_bytes(crops), *network_to_bytes(faces)], columns=len(chosen))
 
 
 def _inputs() -> list[io.Input]:
@@ -129,6 +130,13 @@ def _inputs() -> list[io.Input]:
             min=0,
             max=5000,
             tooltip="At most this many steps per keyframe. 0 takes those of the quality.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "tune_generator",
+            default=True,
+            tooltip="Tune some weights of the generator to this person: a much closer likeness. They travel with the "
+            "codes; the loaded generator itself is not changed. Not done in draft quality.",
             advanced=True,
         ),
     ]

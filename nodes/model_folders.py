@@ -13,11 +13,13 @@ GENERATORS = "stylegan2"
 LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
 PERCEPTUAL = "lpips"
+IDENTITY = "face_recognition"
 _SUFFIXES = {
     GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt"},
     LANDMARKERS: {".task"},
     DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
     PERCEPTUAL: {".pth"},
+    IDENTITY: {".onnx"},
 }
 
 

@@ -58,7 +58,8 @@ class ManagedFaces:
         done = 0
         while done < len(w_plus):
             try:
-                pieces.append(render(model, w_plus[done : done + chunk], size=self.size, batch=chunk))
+                codes = w_plus[done : done + chunk]
+                pieces.append(render(model, codes, tuning=self.sample.tuning, size=self.size, batch=chunk))
                 done += len(pieces[-1])
             except Exception as reason:
                 if chunk == 1 or not comfy.model_management.is_oom(reason):

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checks import check_family
 from ..faces.crop import crop, crop_clip
 from ..generators.protocol import Generator
+from ..generators.tuning import with_tuning
 from ..inversion.code_space import measure_code_space
 from ..inversion.losses import LossWeights
 from ..inversion.optimise import Problem, Stage, optimise_code
@@ -56,15 +57,14 @@ def edit_from_image(
         ValueError: the picture is neither the frame nor a square crop.
     """
     check_family("The first code", latent.family, generator.family)
+    generator = with_tuning(generator, latent.tuning)
     device = generator.device
     size = min(SIZE, generator.resolution)
     original = crop_clip(aligned, [0], size).to(device)
     edited = _as_crop(edited_picture, aligned, size).to(device)
     change = edited - original
     if float(change.abs().mean()) < 1e-4:
-        return EditedLatent(
-            latent.w_plus_0, latent.base_w_plus_0, (*latent.edits, "picture (no change)"), latent.family
-        )
+        return replace(latent, edits=(*latent.edits, "picture (no change)"))
     base = latent.base_w_plus_0[None].to(device)
     with reuse_large_blocks():
         with torch.no_grad():
@@ -89,7 +89,7 @@ def edit_from_image(
     expressed = 1 - float((remaining.square() * weight).sum() / (change.square() * weight).sum().clamp_min(1e-12))
     delta = (found.w_plus - base)[0].cpu()
     label = f"picture={strength:g} ({max(0.0, expressed):.0%} expressed)"
-    return EditedLatent(latent.w_plus_0 + strength * delta, latent.base_w_plus_0, (*latent.edits, label), latent.family)
+    return replace(latent, w_plus_0=latent.w_plus_0 + strength * delta, edits=(*latent.edits, label))
 
 
 def _as_crop(picture: Tensor, aligned: AlignedClip, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def first_latent(source: InvertedClip | LatentTrajectory | EditedLatent) -> Edit
     if isinstance(source, EditedLatent):
         return source
     w_plus_0 = source.w_plus[0] if isinstance(source, InvertedClip) else source.w_plus_0
-    return EditedLatent(w_plus_0=w_plus_0, base_w_plus_0=w_plus_0, edits=(), family=source.family)
+    return EditedLatent(w_plus_0, w_plus_0, (), source.family, source.tuning)
 
 
 def apply_direction(
@@ -43,7 +44,7 @@ def apply_direction(
     mask = layer_mask(layers, len(latent.w_plus_0)) * depth_mask(direction.depth, len(latent.w_plus_0))
     edited = latent.w_plus_0 + strength * mask[:, None] * delta
     label = f"{direction.name}={strength:g}" + ("" if layers == "all" else f"@{layers}")
-    return EditedLatent(edited, latent.base_w_plus_0, (*latent.edits, label), latent.family)
+    return replace(latent, w_plus_0=edited, edits=(*latent.edits, label))
 
 
 def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> Tensor:

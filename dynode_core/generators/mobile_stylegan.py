@@ -16,6 +16,7 @@ layer's row 3l+3 drives to_img. Rows 3l+3 of the other layers and the last row a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -175,6 +176,18 @@ class MobileStyleGAN(nn.Module):
             raise ValueError(f"size should be a power of two from 8 to {self.resolution // 2}, but is {size}.")
         return self._features(w_plus, num_layers)
 
+    def tunable_parameters(self, size: int) -> dict[str, nn.Parameter]:
+        """See `generators.tuning.Tunable`: the pointwise convolutions; tuned depthwise ones draw stripes."""
+        found = {}
+        for i, layer in enumerate(self.layers):
+            if 8 << i > size:
+                break
+            for name in ("conv1", "conv2"):
+                convolution = getattr(layer, name)
+                found[f"layers.{i}.{name}.pointwise"] = convolution.pointwise
+                found[f"layers.{i}.{name}.bias"] = convolution.bias
+        return found
+
     def _features(self, w_plus: Tensor, num_layers: int) -> Tensor:
         check_shape("w_plus", w_plus, ("N", self.num_ws, self.w_dim))
         x = self.const * self.conv1_affine(w_plus[:, 0])
@@ -188,7 +201,8 @@ class MobileStyleGAN(nn.Module):
         """See `Generator.synthesize`."""
         last = len(self.layers) - 1
         x = self._features(w_plus, last)
-        strips = self.layers[last].strips(x, w_plus[:, 3 * last + 1], w_plus[:, 3 * last + 2])
+        last_layer = cast(Layer, self.layers[last])
+        strips = last_layer.strips(x, w_plus[:, 3 * last + 1], w_plus[:, 3 * last + 2])
         factors = self.to_img_affine(w_plus[:, 3 * last + 3])
         image = torch.cat(
             [inverse_haar(F.conv2d(strip * factors, self.to_img_weight, self.to_img_bias), 3) for strip in strips],

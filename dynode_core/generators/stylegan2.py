@@ -190,6 +190,16 @@ class StyleGAN2(nn.Module):
         assert x is not None
         return x.float()
 
+    def tunable_parameters(self, size: int) -> dict[str, nn.Parameter]:
+        """See `generators.tuning.Tunable`: weights and biases of the styled convolutions."""
+        chosen = (f"synthesis.b{res}." for res in self.config.block_resolutions if res <= size)
+        prefixes = tuple(f"{block}{name}." for block in chosen for name in ("conv0", "conv1"))
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name.startswith(prefixes) and name.endswith((".weight", ".bias")) and ".affine." not in name
+        }
+
     def _rows(self, w_plus: Tensor, block: int) -> Tensor:
         """The rows of W+ that a block uses; its last one, for colours, is also the first of the next block."""
         return w_plus[:, :2] if block == 0 else w_plus[:, 2 * block - 1 : 2 * block + 2]

@@ -1,7 +1,17 @@
 """From aligned crops to W+ codes."""
 
-from .invert import QUALITIES, InversionSettings, invert_clip
+from .identity_loss import IdentityNetwork
+from .invert import invert_clip
 from .losses import LossWeights
 from .perceptual import PerceptualDistance, load_perceptual
+from .settings import QUALITIES, InversionSettings
 
-__all__ = ["QUALITIES", "InversionSettings", "LossWeights", "PerceptualDistance", "invert_clip", "load_perceptual"]
+__all__ = [
+    "QUALITIES",
+    "IdentityNetwork",
+    "InversionSettings",
+    "LossWeights",
+    "PerceptualDistance",
+    "invert_clip",
+    "load_perceptual",
+]

@@ -1,4 +1,4 @@
-"""Finished keyframes on disk, so that an interrupted inversion goes on where it stopped.
+"""Finished keyframes and tuned weights on disk, so that an interrupted inversion goes on where it stopped.
 
 Content-addressed: the name of an entry is a hash of everything that its code depends on.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,41 +18,35 @@ from torch import Tensor
 from ..checkpoints.tensors import load_tensors
 from .optimise import OptimisedCode
 
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 512 * 2**20
 
 
-class KeyframeCache:
-    """Codes by key in one folder of at most `max_bytes`; without a folder it keeps nothing."""
+class TensorCache:
+    """Small sets of tensors by key in one folder of at most `max_bytes`; without a folder it keeps nothing."""
 
     def __init__(self, folder: Path | None, max_bytes: int = MAX_BYTES) -> None:
         self._folder, self._max_bytes = folder, max_bytes
 
-    def get(self, key: str) -> OptimisedCode | None:
-        """The code stored under `key`, or None; a damaged entry counts as absent."""
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """The tensors stored under `key`, or None; a damaged entry counts as absent."""
         if self._folder is None or not (self._folder / f"{key}.safetensors").is_file():
             return None
         path = self._folder / f"{key}.safetensors"
         try:
             tensors = load_tensors(path)
-            code = OptimisedCode(tensors["w_plus"], float(tensors["loss"]), int(tensors["steps"]))
-        except (KeyError, ValueError, OSError):
+        except (ValueError, OSError):
             return None
         os.utime(path)
-        return code
+        return tensors
 
-    def put(self, key: str, code: OptimisedCode) -> None:
-        """Store a code, and drop the least recently used entries beyond the size limit."""
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store tensors, and drop the least recently used entries beyond the size limit."""
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         part = self._folder / f"{key}.part.{os.getpid()}"
         try:
-            tensors = {
-                "w_plus": code.w_plus.cpu().contiguous(),
-                "loss": torch.tensor(code.loss),
-                "steps": torch.tensor(code.steps),
-            }
-            save_file(tensors, part)
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
             os.replace(part, self._folder / f"{key}.safetensors")
         finally:
             part.unlink(missing_ok=True)
@@ -66,6 +60,25 @@ class KeyframeCache:
             total += path.stat().st_size
             if total > self._max_bytes:
                 path.unlink(missing_ok=True)
+
+
+class KeyframeCache:
+    """Codes of keyframes in a `TensorCache`."""
+
+    def __init__(self, entries: TensorCache) -> None:
+        self._entries = entries
+
+    def get(self, key: str) -> OptimisedCode | None:
+        """The code stored under `key`, or None."""
+        tensors = self._entries.get(key)
+        if tensors is None or not tensors.keys() >= {"w_plus", "loss", "steps"}:
+            return None
+        return OptimisedCode(tensors["w_plus"], float(tensors["loss"]), int(tensors["steps"]))
+
+    def put(self, key: str, code: OptimisedCode) -> None:
+        """Store a code."""
+        loss, steps = torch.tensor(code.loss), torch.tensor(code.steps)
+        self._entries.put(key, {"w_plus": code.w_plus, "loss": loss, "steps": steps})
 
 
 def content_key(parts: Iterable[Tensor | np.ndarray | str]) -> str:

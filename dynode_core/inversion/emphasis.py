@@ -21,7 +21,7 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
     Without a face mesh (68 points, or a frame without detection) all places weigh the same.
     """
     landmarks = aligned.track.landmarks[index]
-    if len(landmarks) < 468 or not aligned.track.detected[index]:
+    if not has_mesh(aligned, index):
         return torch.ones(1, 1, size, size)
     import cv2
 
@@ -37,3 +37,8 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
         cv2.fillConvexPoly(weights, cv2.convexHull(grown.astype(np.int32)), FEATURE_WEIGHT)
     soft = torch.from_numpy(cv2.GaussianBlur(weights, (0, 0), _BLUR_SHARE * size))
     return (soft / soft.mean())[None, None]
+
+
+def has_mesh(aligned: AlignedClip, index: int) -> bool:
+    """Whether a face mesh was detected in frame `index`."""
+    return aligned.track.landmarks.shape[1] >= 468 and bool(aligned.track.detected[index])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,71 +15,25 @@ from torch import Tensor
 from ..checks import check_finite
 from ..faces.crop import crop_clip
 from ..generators.protocol import Generator
+from ..generators.tuning import Tunable
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
-from ..types import AlignedClip, InvertedClip
-from .cache import KeyframeCache, content_key
+from ..types import AlignedClip, InvertedClip, Tuning
+from .cache import KeyframeCache, TensorCache, content_key
 from .code_space import measure_code_space
-from .emphasis import emphasis_map
+from .emphasis import emphasis_map, has_mesh
+from .identity_loss import IdentityNetwork
+from .joint import JointResult, LossOf, refine_together
 from .keyframes import choose_keyframes, crop_coordinates
-from .losses import LossWeights
+from .losses import ReconstructionLoss
 from .optimise import OptimisedCode, Problem, Stage, optimise_code
 from .perceptual import PerceptualDistance
+from .settings import SIZE, InversionSettings
 from .thumbnail_encoder import load_thumbnail_encoder
 
-SIZE = 256
-"""Side of the pictures that the losses see at most."""
-
-QUALITIES: dict[str, tuple[tuple[Stage, ...], tuple[Stage, ...]]] = {
-    "draft": (
-        (Stage(64, 20, 0.2), Stage(128, 15, 0.15)),
-        (Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
-    ),
-    "normal": (
-        (Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 22, 0.15), Stage(256, 10, 0.08, exact=True)),
-        (Stage(64, 6, 0.12), Stage(128, 8, 0.1), Stage(256, 5, 0.08)),
-    ),
-    "fine": (
-        (Stage(128, 50, 0.2), Stage(256, 50, 0.15), Stage(256, 40, 0.1, exact=True)),
-        (Stage(64, 8, 0.12), Stage(128, 15, 0.12), Stage(256, 20, 0.1)),
-    ),
-}
-"""Steps of the first keyframe, and of each further one."""
-
-
-@dataclass(frozen=True)
-class InversionSettings:
-    """How much work goes into the codes."""
-
-    quality: str = "normal"
-    """One of `QUALITIES`."""
-    keyframe_every: int = 0
-    """0 chooses keyframes by motion."""
-    max_keyframes: int = 0
-    """0 means no bound."""
-    loss_target: float = 0.0
-    """A keyframe is finished early once its loss is at most this; 0 takes every step."""
-    max_steps: int = 0
-    """Upper bound on the steps of a keyframe; 0 means those of the quality."""
-    weights: LossWeights = field(default_factory=LossWeights)
-
-    def __post_init__(self) -> None:
-        if self.quality not in QUALITIES:
-            raise ValueError(f"quality should be one of {', '.join(QUALITIES)}, but is {self.quality!r}.")
-        if self.max_steps < 0 or self.loss_target < 0:
-            raise ValueError(
-                f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
-            )
-
-    def stages(self, first: bool, resolution: int = SIZE) -> tuple[Stage, ...]:
-        """The stages of the first keyframe or of a further one, within `max_steps` and the generator's resolution."""
-        stages = QUALITIES[self.quality][0 if first else 1]
-        stages = tuple(replace(stage, size=min(stage.size, resolution)) for stage in stages)
-        total = sum(stage.steps for stage in stages)
-        if not self.max_steps or total <= self.max_steps:
-            return stages
-        return tuple(replace(stage, steps=max(1, stage.steps * self.max_steps // total)) for stage in stages)
+_KEPT_LOSSES = 64
+_WEIGHT_PREFIX = "weights."
 
 
 def invert_clip(
@@ -87,35 +42,39 @@ def invert_clip(
     settings: InversionSettings | None = None,
     *,
     perceptual: PerceptualDistance | None,
+    identity: IdentityNetwork | None = None,
     cache_dir: Path | None = None,
     progress: Progress = silent,
 ) -> InvertedClip:
-    """Codes of the keyframes of a clip, each started from the one before.
+    """Codes of the keyframes of a clip, each started from the one before, then refined together.
 
     Args:
         aligned: clip and quads.
         generator: frozen; its device is where the work is done.
         perceptual: ST-LPIPS on the same device; None leaves that loss out (blurred results).
+        identity: a face embedder on the same device; None leaves that loss out (less like the person).
         cache_dir: finished keyframes are kept here and found again.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Returns:
-        The codes; `report` holds steps, losses and pixel errors per keyframe.
+        The codes, with the weights that were tuned to the person; `report` holds steps and losses per keyframe.
     Raises:
         ValueError: fewer than two frames.
         RuntimeError: the generator gave NaN.
     """
     settings = settings or InversionSettings()
     indices = choose_keyframes(aligned, settings.keyframe_every, settings.max_keyframes)
-    run = _Run(aligned, generator, settings, perceptual, KeyframeCache(cache_dir), progress, len(indices))
+    cache = TensorCache(cache_dir)
+    keyframes = _Run(aligned, generator, settings, perceptual, identity, cache, progress, indices)
     with reuse_large_blocks():
-        codes = run.all_codes(indices)
-    w_plus = torch.cat([code.w_plus for code in codes]).float().cpu()
+        codes = keyframes.all_codes()
+        joint = keyframes.refine(codes)
+    w_plus = joint.w_plus.float().cpu()
     check_finite("The codes that inversion found", w_plus)
     return InvertedClip(
         w_plus=w_plus,
         times=aligned.clip.frame_times[indices],
         frame_indices=indices,
-        loss=np.array([code.loss for code in codes], np.float32),
+        loss=np.array(joint.losses, np.float32),
         frame_times=aligned.clip.frame_times,
         fps=aligned.clip.fps,
         family=generator.family,
@@ -124,10 +83,13 @@ def invert_clip(
             "keyframes": len(indices),
             "frames": aligned.clip.num_frames,
             "steps": [code.steps for code in codes],
-            "loss": [round(code.loss, 5) for code in codes],
+            "loss": [round(loss, 5) for loss in joint.losses],
             "perceptual": perceptual.name if perceptual is not None else "none",
+            "identity": identity.name if identity is not None else "none",
+            "tuned": joint.tuning is not None,
             "quality": settings.quality,
         },
+        tuning=joint.tuning,
     )
 
 
@@ -140,49 +102,79 @@ class _Run:
         generator: Generator,
         settings: InversionSettings,
         perceptual: PerceptualDistance | None,
-        cache: KeyframeCache,
+        identity: IdentityNetwork | None,
+        cache: TensorCache,
         progress: Progress,
-        num_keyframes: int,
+        indices: np.ndarray,
     ) -> None:
         self._aligned, self._generator, self._settings = aligned, generator, settings
-        self._perceptual, self._cache, self._progress = perceptual, cache, progress
+        self._perceptual, self._identity = perceptual, identity
+        self._cache, self._keyframe_cache = cache, KeyframeCache(cache)
+        self._progress, self._indices = progress, indices
         self._landmarks = crop_coordinates(aligned)
         self._space = measure_code_space(generator)
         self._anchor: Tensor | None = None
         self._encoder = load_thumbnail_encoder(generator.family)
         self._size = min(SIZE, generator.resolution)
+        self._joint = settings.joint_stages(self._size, can_tune=isinstance(generator, Tunable))
+        self._targets: list[Tensor] = []
+        self._key = ""
         first, further = (sum(stage.steps + 1 for stage in self._stages(first)) for first in (True, False))
-        self._steps_until = np.cumsum([0, first, *[further] * (num_keyframes - 1)])
+        self._steps_until = np.cumsum([0, first, *[further] * (len(indices) - 1)])
+        self._total = int(self._steps_until[-1]) + sum(stage.visits for stage in self._joint) * len(indices)
         self._done = 0
 
     def _stages(self, first: bool) -> tuple[Stage, ...]:
         return self._settings.stages(first, self._size)
 
-    def all_codes(self, indices: np.ndarray) -> list[OptimisedCode]:
+    def all_codes(self) -> list[OptimisedCode]:
+        """Codes of the keyframes, one after the other."""
         codes: list[OptimisedCode] = []
         guess_before: Tensor | None = None
-        key = ""
-        for number, index in enumerate(indices):
+        for number, index in enumerate(self._indices):
             target = crop_clip(self._aligned, [int(index)], self._size).to(self._generator.device)
+            self._targets.append(target.cpu())
             guess = self._guess(target)
             candidates = _candidates(guess, guess_before, codes)
             if number > 1:
-                candidates = torch.cat([candidates, codes[self._most_alike(indices[: number + 1])].w_plus])
-            key = self._key(key, target, number == 0)
-            code = self._cache.get(key)
+                candidates = torch.cat([candidates, codes[self._most_alike(number)].w_plus])
+            self._key = self._key_of(target, self._stages(number == 0))
+            code = self._keyframe_cache.get(self._key)
             if code is None:
-                code = self._invert_one(int(index), target, candidates, number == 0)
-                self._cache.put(key, code)
+                code = self._invert_one(number, target, candidates)
+                self._keyframe_cache.put(self._key, code)
             codes.append(replace(code, w_plus=code.w_plus.to(target.device)))
             self._anchor = codes[0].w_plus
             guess_before = guess
             self._done = int(self._steps_until[number + 1])
-            self._progress(self._done, int(self._steps_until[-1]))
+            self._progress(self._done, self._total)
         return codes
 
-    def _most_alike(self, indices: np.ndarray) -> int:
-        """Which earlier keyframe has the landmarks nearest to those of the last of `indices`: an expression returns."""
-        landmarks = self._landmarks[indices]
+    def refine(self, codes: Sequence[OptimisedCode]) -> JointResult:
+        """The stages in which all keyframes are refined together; a finished one is found again in the cache."""
+        result = JointResult(torch.cat([code.w_plus for code in codes]), None, tuple(code.loss for code in codes))
+        for stage in self._joint:
+            self._key = content_key([self._key, str(stage)])
+            found = _unpacked(self._cache.get(self._key), result.w_plus)
+            if found is None:
+                found = refine_together(
+                    self._generator,
+                    result.w_plus,
+                    stage,
+                    self._loss_of(),
+                    self._space,
+                    tuning=result.tuning,
+                    on_step=lambda k, image: self._show(self._targets[k], image),
+                )
+                self._cache.put(self._key, _packed(found))
+            else:
+                self._done += stage.visits * len(codes)
+            result = found
+        return result
+
+    def _most_alike(self, number: int) -> int:
+        """Which earlier keyframe has the landmarks nearest to those of keyframe `number`: an expression returns."""
+        landmarks = self._landmarks[self._indices[: number + 1]]
         return int(np.linalg.norm(landmarks[:-1] - landmarks[-1], axis=2).mean(axis=1).argmin())
 
     def _guess(self, target: Tensor) -> Tensor:
@@ -190,25 +182,65 @@ class _Run:
         w = self._generator.w_avg[None] if self._encoder is None else self._encoder(target.cpu()).to(target.device)
         return w[:, None].expand(-1, self._generator.num_ws, -1)
 
-    def _key(self, key_before: str, target: Tensor, first: bool) -> str:
-        perceptual = self._perceptual.name if self._perceptual is not None else ""
-        settings = f"{self._stages(first)}{self._settings.loss_target}{self._settings.weights}"
-        return content_key([key_before, self._generator.generator_id, perceptual, settings, target])
+    def _key_of(self, target: Tensor, stages: tuple[Stage, ...]) -> str:
+        networks = ",".join(
+            network.name if network is not None else "" for network in (self._perceptual, self._identity)
+        )
+        settings = f"{stages}{self._settings.loss_target}{self._settings.weights}"
+        return content_key([self._key, self._generator.generator_id, networks, settings, target])
 
-    def _invert_one(self, index: int, target: Tensor, candidates: Tensor, first: bool) -> OptimisedCode:
+    def _problem(self, number: int, target: Tensor) -> Problem:
+        index = int(self._indices[number])
         emphasis = emphasis_map(self._aligned, index, self._size).to(target.device)
-        weights, space = self._settings.weights, self._space
-        problem = Problem(self._generator, target, emphasis, self._perceptual, weights, space, self._anchor)
+        identity = None
+        if self._identity is not None and has_mesh(self._aligned, index):
+            identity = self._identity.loss_for(target, self._landmarks[index] + 0.5)
+        weights = self._settings.weights
+        return Problem(
+            self._generator, target, emphasis, self._perceptual, weights, self._space, self._anchor, identity
+        )
 
-        def on_step(image: Tensor) -> None:
-            if not bool(torch.isfinite(image).all()):
-                raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
-            self._done += 1
-            picture = network_to_bytes(torch.cat([target, F.interpolate(image.float(), size=self._size)], dim=3))[0]
-            self._progress(self._done, int(self._steps_until[-1]), picture)
+    def _loss_of(self) -> LossOf:
+        """Losses of the keyframes, of which the last used are kept: each holds some megabytes of feature maps."""
 
-        target_loss = self._settings.loss_target
-        return optimise_code(problem, candidates, self._stages(first), loss_target=target_loss, on_step=on_step)
+        @functools.lru_cache(maxsize=_KEPT_LOSSES)
+        def loss_of(number: int, size: int) -> ReconstructionLoss:
+            return self._problem(number, self._targets[number].to(self._generator.device)).loss_at(size)
+
+        return loss_of
+
+    def _invert_one(self, number: int, target: Tensor, candidates: Tensor) -> OptimisedCode:
+        return optimise_code(
+            self._problem(number, target),
+            candidates,
+            self._stages(number == 0),
+            loss_target=self._settings.loss_target,
+            on_step=lambda image: self._show(target, image),
+        )
+
+    def _show(self, target: Tensor, image: Tensor) -> None:
+        """One step is done: report it with target and reconstruction side by side."""
+        if not bool(torch.isfinite(image).all()):
+            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        self._done += 1
+        image = F.interpolate(image.float().cpu(), size=self._size)
+        self._progress(self._done, self._total, network_to_bytes(torch.cat([target.cpu(), image], dim=3))[0])
+
+
+def _packed(result: JointResult) -> dict[str, Tensor]:
+    weights = result.tuning.weights if result.tuning is not None else {}
+    named = {f"{_WEIGHT_PREFIX}{name}": value for name, value in weights.items()}
+    return {"w_plus": result.w_plus, "losses": torch.tensor(result.losses), **named}
+
+
+def _unpacked(tensors: dict[str, Tensor] | None, like: Tensor) -> JointResult | None:
+    if tensors is None or tensors.get("w_plus", torch.empty(0)).shape != like.shape or "losses" not in tensors:
+        return None
+    weights = {
+        name.removeprefix(_WEIGHT_PREFIX): value for name, value in tensors.items() if name.startswith(_WEIGHT_PREFIX)
+    }
+    tuning = Tuning(weights) if weights else None
+    return JointResult(tensors["w_plus"].to(like.device), tuning, tuple(tensors["losses"].tolist()))
 
 
 def _candidates(guess: Tensor, guess_before: Tensor | None, codes: Sequence[OptimisedCode]) -> Tensor:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from .identity_loss import IdentityLoss
 from .perceptual import PerceptualDistance
 
 PYRAMID = (1, 2, 4, 8)
+_IDENTITY_FROM_PX = 128
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class LossWeights:
 
     perceptual: float = 1.0
     pyramid: float = 0.25
+    identity: float = 0.1
+    """Of 1 - cosine of a face embedder, where there is one; images of less than 128 px are left out."""
     row_mean: float = 0.0005
     """Pull of every row to the mean of the code's rows: without it edits break."""
     size: float = 0.0002
@@ -25,17 +29,24 @@ class LossWeights:
 
 
 class ReconstructionLoss:
-    """Perceptual distance plus L1 on an image pyramid, both weighted by place, against one fixed target.
+    """Perceptual distance plus L1 on an image pyramid, both weighted by place, against one fixed target; and identity.
 
     Args:
         target: `(1, 3, S, S)` in [-1, 1].
         emphasis: `(1, 1, S, S)` with mean 1.
         perceptual: None leaves that term out (then the pyramid weighs twice).
+        identity: None leaves that term out.
     """
 
     def __init__(
-        self, target: Tensor, emphasis: Tensor, perceptual: PerceptualDistance | None, weights: LossWeights
+        self,
+        target: Tensor,
+        emphasis: Tensor,
+        perceptual: PerceptualDistance | None,
+        weights: LossWeights,
+        identity: IdentityLoss | None = None,
     ) -> None:
+        self._identity = identity if target.shape[-1] >= _IDENTITY_FROM_PX else None
         self._perceptual, self._weights, self._emphasis = perceptual, weights, emphasis
         self._levels = [(_pool(target, k), _pool(emphasis, k)) for k in PYRAMID]
         self._features = None if perceptual is None else perceptual.features(target, exact=False)
@@ -52,6 +63,8 @@ class ReconstructionLoss:
             loss = loss + self._weights.perceptual * self._perceptual.between_features(
                 features, self._features, self._emphasis
             )
+        if self._identity is not None:
+            loss = loss + self._weights.identity * self._identity(images)
         return loss
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from .code_space import CodeSpace
+from .identity_loss import IdentityLoss
 from .losses import LossWeights, ReconstructionLoss, code_penalty
 from .perceptual import PerceptualDistance
 
@@ -60,6 +61,8 @@ class Problem:
     space: CodeSpace
     anchor: Tensor | None = None
     """`(1, L, D)`: stay close to this code."""
+    identity: IdentityLoss | None = None
+    """Against the same picture."""
 
     def penalty(self, coordinates: Tensor) -> Tensor:
         """What the code itself costs, a scalar."""
@@ -70,7 +73,7 @@ class Problem:
         """The loss against the target at `size` pixels."""
         target = F.adaptive_avg_pool2d(self.target, size)
         emphasis = F.adaptive_avg_pool2d(self.emphasis, size)
-        return ReconstructionLoss(target, emphasis / emphasis.mean(), self.perceptual, self.weights)
+        return ReconstructionLoss(target, emphasis / emphasis.mean(), self.perceptual, self.weights, self.identity)
 
 
 def optimise_code(

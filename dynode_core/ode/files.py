@@ -1,6 +1,7 @@
 """Trajectory files: one safetensors file whose metadata is JSON. Nothing in it is ever executed.
 
-Version 1. Tensors: field.*, subspace.*, w_plus, times, frame_times. Metadata key "trajectory": everything else.
+Version 1. Tensors: field.*, subspace.*, w_plus, times, frame_times; tuning.* where the generator was tuned.
+Metadata key "trajectory": everything else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..tuning_files import pack_tuning, unpack_tuning
 from ..types import LatentTrajectory
 from .subspace import Subspace
 from .vector_field import WindowedField
@@ -38,6 +40,7 @@ def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
     tensors |= {"w_plus": trajectory.w_plus, "times": torch.as_tensor(trajectory.times, dtype=torch.float64)}
     tensors["frame_times"] = torch.as_tensor(trajectory.frame_times, dtype=torch.float64)
     tensors["w_plus_0"] = trajectory.w_plus_0
+    tensors |= pack_tuning(trajectory.tuning)
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -118,6 +121,7 @@ def load_trajectory(path: Path | str) -> LatentTrajectory:
             frame_times=tensors["frame_times"].numpy(),
             fps=Fraction(*header["fps"]),
             certificate=header["certificate"],
+            tuning=unpack_tuning(tensors),
             **{name: header[name] for name in ("family", "generator_id", "method", "rtol", "atol")},
         )
     except (KeyError, TypeError, RuntimeError) as error:

@@ -202,4 +202,5 @@ def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, losses: list[float
         rtol=settings.rtol,
         atol=settings.atol,
         certificate=certificate,
+        tuning=inverted.tuning,
     )

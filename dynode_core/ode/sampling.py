@@ -195,4 +195,5 @@ def solve_at_times(
         nfe=solution.nfe,
         status=solution.status.label,
         edits=() if latent is None else latent.edits,
+        tuning=trajectory.tuning,
     )

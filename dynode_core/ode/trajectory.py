@@ -118,6 +118,7 @@ def _as_trajectory(
         rtol=settings.rtol,
         atol=settings.atol,
         certificate=certificate,
+        tuning=inverted.tuning,
     )
 
 

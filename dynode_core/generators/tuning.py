@@ -1,0 +1,78 @@
+"""A generator that was tuned to one person: pivotal tuning (Roich et al. 2021), as a change of a few weights (ours).
+
+Only weights that shape the picture up to `TUNED_SIZE` pixels are changed: what comes after them adds texture that all
+faces share, and tuning it on a few frames shows as stripes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ..types import Tuning
+from .protocol import Generator
+
+TUNED_SIZE = 128
+"""Feature maps of more pixels than this keep their weights."""
+
+G = TypeVar("G", bound=Generator)
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A generator that names the weights which may be tuned."""
+
+    def tunable_parameters(self, size: int) -> dict[str, nn.Parameter]:
+        """Weights that act on feature maps of at most `size` pixels, by name."""
+        ...
+
+
+def with_tuning(generator: G, tuning: Tuning | None) -> G:
+    """`generator` with the tuned weights in place: a new module that shares all others; the given one is not changed.
+
+    Raises:
+        ValueError: the weights are not of this generator.
+    """
+    if tuning is None:
+        return generator
+    assert isinstance(generator, nn.Module)
+    parameters = dict(generator.named_parameters())
+    for name, weight in tuning.weights.items():
+        if name not in parameters or parameters[name].shape != weight.shape:
+            raise ValueError(
+                f"The codes come with tuned weights {name} {tuple(weight.shape)}, which this generator does not have. "
+                "Connect the generator that the clip was inverted with."
+            )
+    return _copy_sharing(generator, {name: weight.to(generator.device) for name, weight in tuning.weights.items()})
+
+
+def tunable_copy(generator: G, tuning: Tuning | None = None) -> tuple[G, dict[str, nn.Parameter]]:
+    """A copy whose tunable weights are its own and require gradients, and these weights by name.
+
+    Raises:
+        TypeError: this kind of generator can't be tuned.
+    """
+    if not isinstance(generator, Tunable):
+        raise TypeError(f"A {type(generator).__name__} can't be tuned: it does not name its tunable weights.")
+    assert isinstance(generator, nn.Module)
+    own = generator.tunable_parameters(TUNED_SIZE)
+    tuned = tuning.weights if tuning is not None else {}
+    copied = _copy_sharing(generator, {name: tuned.get(name, weight).to(weight) for name, weight in own.items()})
+    assert isinstance(copied, Tunable)
+    parameters = copied.tunable_parameters(TUNED_SIZE)
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    return copied, parameters
+
+
+def _copy_sharing(module: nn.Module, own: dict[str, Tensor]) -> nn.Module:
+    """The module tree anew, around the same tensors except those of `own`, which are cloned."""
+    memo: dict[int, Tensor] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    parameters = dict(module.named_parameters())
+    for name, value in own.items():
+        memo[id(parameters[name])] = nn.Parameter(value.detach().clone(), requires_grad=False)
+    with torch.inference_mode(False):
+        return copy.deepcopy(module, memo)

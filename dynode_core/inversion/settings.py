@@ -1,0 +1,88 @@
+"""How much work goes into an inversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from .joint import JointStage
+from .losses import LossWeights
+from .optimise import Stage
+
+SIZE = 256
+"""Side of the pictures that the losses see at most."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Steps of the first keyframe, of each further one, and of all of them together."""
+
+    first: tuple[Stage, ...]
+    further: tuple[Stage, ...]
+    joint: tuple[JointStage, ...] = ()
+
+
+QUALITIES: dict[str, Quality] = {
+    "draft": Quality(
+        first=(Stage(64, 20, 0.2), Stage(128, 15, 0.15)),
+        further=(Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
+    ),
+    "normal": Quality(
+        first=(Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 12, 0.12)),
+        further=(Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
+        joint=(JointStage(128, 5, 0.06), JointStage(256, 4, 0.04, weight_rate=0.003)),
+    ),
+    "fine": Quality(
+        first=(Stage(128, 50, 0.2), Stage(256, 50, 0.15), Stage(256, 40, 0.1, exact=True)),
+        further=(Stage(64, 8, 0.12), Stage(128, 15, 0.12), Stage(256, 20, 0.1)),
+        joint=(JointStage(128, 8, 0.06), JointStage(256, 12, 0.04, weight_rate=0.003)),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """How much work goes into the codes."""
+
+    quality: str = "normal"
+    """One of `QUALITIES`."""
+    keyframe_every: int = 0
+    """0 chooses keyframes by motion."""
+    max_keyframes: int = 0
+    """0 means no bound."""
+    loss_target: float = 0.0
+    """A keyframe is finished early once its loss is at most this; 0 takes every step."""
+    max_steps: int = 0
+    """Upper bound on the steps of a keyframe; 0 means those of the quality."""
+    tune: bool = True
+    """Whether the generator is tuned to the person, where the quality says how."""
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise ValueError(f"quality should be one of {', '.join(QUALITIES)}, but is {self.quality!r}.")
+        if self.max_steps < 0 or self.loss_target < 0:
+            raise ValueError(
+                f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
+            )
+
+    def stages(self, first: bool, resolution: int = SIZE) -> tuple[Stage, ...]:
+        """The stages of the first keyframe or of a further one, within `max_steps` and the generator's resolution."""
+        quality = QUALITIES[self.quality]
+        stages = quality.first if first else quality.further
+        stages = tuple(replace(stage, size=min(stage.size, resolution)) for stage in stages)
+        total = sum(stage.steps for stage in stages)
+        if not self.max_steps or total <= self.max_steps:
+            return stages
+        return tuple(replace(stage, steps=max(1, stage.steps * self.max_steps // total)) for stage in stages)
+
+    def joint_stages(self, resolution: int = SIZE, *, can_tune: bool = True) -> tuple[JointStage, ...]:
+        """The stages of the joint refinement, within `max_steps` visits and the generator's resolution."""
+        return tuple(
+            replace(
+                stage,
+                size=min(stage.size, resolution),
+                visits=min(stage.visits, self.max_steps or stage.visits),
+                weight_rate=stage.weight_rate if self.tune and can_tune else 0.0,
+            )
+            for stage in QUALITIES[self.quality].joint
+        )
