@@ -36,9 +36,8 @@ class FrameAlign(io.ComfyNode):
             node_id="DynODE_FrameAlign",
             display_name="FrameAlign",
             category=sockets.CATEGORY,
-            description="Finds one face in every frame and cuts it out upright and centred, as the generator "
-            "expects. A "
-            "frame without a face keeps its place: its position is interpolated from its neighbours.",
+            description="Finds one face in every frame and cuts it out upright and centred, as the generator expects. "
+            "A frame without a face keeps its place: its position is interpolated from its neighbours.",
             search_aliases=["face align", "ffhq align", "face crop", "landmarks", "face detect", "crop face", "dynode"],
             inputs=_inputs(),
             outputs=[
@@ -131,9 +130,8 @@ def _inputs() -> list[io.Input]:
             min=0.0,
             max=5.0,
             step=0.1,
-            tooltip="How much the crop's path is smoothed over time. 0 follows every detection and trembles; more "
-            "is calmer "
-            "but lags behind fast movement.",
+            tooltip="How much the crop's path is smoothed over time. 0 follows every detection and trembles; more is "
+            "calmer but lags behind fast movement.",
         ),
         io.Combo.Input(
             "crop_size",

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import InputImpl, io, ui
 
 from ..dynode_core.blending import BlendSettings
-from ..dynode_core.blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
+from ..dynode_core.blending.settings import BACKGROUNDS, JOINS, MODES, WHOLE_CROP
 from ..dynode_core.export import export_video
 from ..dynode_core.faces.masks import REGIONS
 from ..dynode_core.rendering import PictureFaces
@@ -31,9 +31,8 @@ class BlendBack(io.ComfyNode):
             node_id="DynODE_BlendBack",
             display_name="Blend Back",
             category=sockets.CATEGORY,
-            description="Puts the faces back into the original frames behind a soft mask. Pixels outside the mask "
-            "are exactly "
-            "the original ones. Streams: the length of the clip costs no memory.",
+            description="Puts the faces back into the original frames behind a soft mask. Pixels outside the mask are "
+            "exactly the original ones. Streams: the length of the clip costs no memory.",
             search_aliases=["paste face", "composite face", "face swap back", "stitch face", "uncrop", "dynode"],
             inputs=_inputs(),
             outputs=[
@@ -101,9 +100,9 @@ def _inputs() -> list[io.Input]:
             "mode",
             options=list(MODES),
             default=MODES[0],
-            tooltip="residual adds what the edit changed to the original pixels: the finest detail of the clip "
-            "stays, and no "
-            "edit means no change. replace shows the face that the generator made.",
+            tooltip="adaptive shows the made face where the edit changes features and keeps the original pixels "
+            "elsewhere. residual adds what the edit changed to the original pixels everywhere. replace shows the face "
+            "that the generator made. With adaptive and residual, no edit means no change.",
         ),
         io.Combo.Input(
             "region",
@@ -117,7 +116,7 @@ def _inputs() -> list[io.Input]:
             min=-0.5,
             max=0.5,
             step=0.01,
-            tooltip="Grows the region, or shrinks it below 0. In shares of the side of the crop.",
+            tooltip="Grows the region, or shrinks it below 0. In shares of the height of the face.",
         ),
         io.Float.Input(
             "feather",
@@ -125,21 +124,20 @@ def _inputs() -> list[io.Input]:
             min=0.0,
             max=0.5,
             step=0.01,
-            tooltip="Width over which the edge of the region fades, in shares of the side of the crop.",
+            tooltip="Width over which the edge of the region fades, in shares of the height of the face.",
         ),
         io.Boolean.Input(
             "colour_match",
             default=DEFAULTS.colour_match,
-            tooltip="For mode replace: give the made face the light and colour of the clip.",
+            tooltip="Give the made face the light and colour of the clip (modes adaptive and replace).",
             advanced=True,
         ),
         io.Combo.Input(
             "background",
             options=list(BACKGROUNDS),
             default=BACKGROUNDS[0],
-            tooltip="What surrounds the face at times between two frames: both frames moved along the motion "
-            "between them "
-            "(flow), or the nearest frame.",
+            tooltip="What surrounds the face at times between two frames: both frames moved along the motion between "
+            "them (flow), or the nearest frame.",
             advanced=True,
         ),
         io.Float.Input(
@@ -165,6 +163,27 @@ def _inputs() -> list[io.Input]:
             advanced=True,
         ),
         picture_frames_input("images"),
+        io.Combo.Input(
+            "join",
+            options=list(JOINS),
+            default=DEFAULTS.join,
+            tooltip="How the change meets the frame: feather fades it, multiband fades light over a longer way than "
+            "detail, poisson shifts its colours until they agree along the edge.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "grain",
+            default=DEFAULTS.grain,
+            tooltip="Give the made face as much camera grain as the clip has (mode replace).",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "keep_occluders",
+            default=DEFAULTS.keep_occluders,
+            tooltip="Keep what stands before the face, such as a hand: found where the clip differs much from its "
+            "reconstruction. A mask is surer.",
+            advanced=True,
+        ),
         io.Mask.Input(
             "mask",
             optional=True,

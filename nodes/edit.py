@@ -45,9 +45,9 @@ class EditFirstLatent(io.ComfyNode):
             node_id="DynODE_EditFirstLatent",
             display_name="Edit First Latent",
             category=sockets.CATEGORY,
-            description="Edits the first frame only: along a direction (smile, yaw, ...), or towards a picture of "
-            "the edited "
-            "first face. Solve At Times then carries the edit through the clip. Several of these nodes can be chained.",
+            description="Edits the first frame only: along a direction (smile, yaw, ...), or towards a picture of the "
+            "edited first face. Solve At Times then carries the edit through the clip. Several of these nodes can be "
+            "chained.",
             search_aliases=["smile", "age", "latent direction", "gan edit", "interfacegan", "edit face", "dynode"],
             inputs=_inputs(),
             outputs=[
@@ -106,8 +106,8 @@ class EditFirstLatent(io.ComfyNode):
         check_family("The latent", edited.family, generator.family)
         if (edited_first_frame is None) != (aligned is None):
             raise ValueError(
-                "edited_first_frame and aligned are needed together: the picture says what the first face should "
-                "look like, aligned says what it looked like before. Connect both or neither."
+                "edited_first_frame and aligned are needed together: the picture says what the first face should look "
+                "like, aligned says what it looked like before. Connect both or neither."
             )
         model = generator.ready()
         if edited_first_frame is not None and aligned is not None:
@@ -168,8 +168,8 @@ def _inputs() -> list[io.Input]:
         io.String.Input(
             "layers",
             default="all",
-            tooltip="Rows of the code that the direction is added to: 'all', 'coarse (pose)', 'middle (shape)', "
-            "'fine (colour)', or rows such as '0-7' or '2,4-6'.",
+            tooltip="Rows of the code that the direction is added to: 'all', 'coarse (pose)', 'middle (shape)', 'fine "
+            "(colour)', or rows such as '0-7' or '2,4-6'.",
             advanced=True,
         ),
         io.Float.Input(
@@ -185,8 +185,7 @@ def _inputs() -> list[io.Input]:
             "edited_first_frame",
             optional=True,
             tooltip="The first face as it should look: the first picture of FrameAlign's crops, or the whole first "
-            "frame, "
-            "after any image nodes.",
+            "frame, after any image nodes.",
         ),
         sockets.Aligned.Input(
             "aligned",

@@ -30,8 +30,8 @@ class Invert(io.ComfyNode):
             node_id="DynODE_Invert",
             display_name="StyleGAN2 Invert",
             category=sockets.CATEGORY,
-            description="Finds the codes with which the generator makes this face, for keyframes of the clip. The "
-            "slow step: it shows the reconstruction while it works, and finished keyframes are kept.",
+            description="Finds the codes with which the generator makes this face, for keyframes of the clip. The slow "
+            "step: it shows the reconstruction while it works, and finished keyframes are kept.",
             search_aliases=["gan inversion", "projector", "e4e", "psp", "encode face", "w plus", "dynode"],
             inputs=_inputs(),
             outputs=[

@@ -22,18 +22,16 @@ class LoadGenerator(io.ComfyNode):
             node_id="DynODE_LoadGenerator",
             display_name="Load StyleGAN2",
             category=sockets.CATEGORY,
-            description="Loads the face generator. The default one (MobileStyleGAN, distilled from StyleGAN2 FFHQ "
-            "at 1024 "
-            "pixels) also runs on a CPU; other files are read from models/stylegan2.",
+            description="Loads the face generator. The default one (MobileStyleGAN, distilled from StyleGAN2 FFHQ at "
+            "1024 pixels) also runs on a CPU; other files are read from models/stylegan2.",
             search_aliases=["stylegan", "gan", "ffhq", "mobilestylegan", "generator", "load gan", "dynode"],
             inputs=[
                 io.Combo.Input(
                     "generator_name",
                     options=[DEFAULT, *model_folders.files(model_folders.GENERATORS)],
                     default=DEFAULT,
-                    tooltip="The default generator comes with the packages of requirements-models.txt. Other "
-                    "entries are the "
-                    "files in models/stylegan2.",
+                    tooltip="The default generator comes with the packages of requirements-models.txt. Other entries "
+                    "are the files in models/stylegan2.",
                 ),
             ],
             outputs=[

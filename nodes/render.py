@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..dynode_core.checks import check_family
 from ..dynode_core.layout import network_to_bytes
+from ..dynode_core.memory import reuse_large_blocks
 from ..dynode_core.rendering import render
 from ..dynode_core.types import TrajectorySample
 from . import sockets
@@ -78,9 +79,8 @@ class Render(io.ComfyNode):
             node_id="DynODE_Render",
             display_name="StyleGAN2 Render",
             category=sockets.CATEGORY,
-            description="Makes the picture of every code. The faces output renders while Blend Back reads it, so "
-            "the length "
-            "of the clip costs no memory.",
+            description="Makes the picture of every code. The faces output renders while Blend Back reads it, so the "
+            "length of the clip costs no memory.",
             search_aliases=["stylegan render", "synthesis", "generate face", "gan decode", "dynode"],
             inputs=[
                 sockets.Sample.Input("sample", tooltip="Codes over time, from Solve At Times."),
@@ -125,7 +125,9 @@ class Render(io.ComfyNode):
             progress(stop, wanted, network_to_bytes(piece[-1:])[0])
             return piece
 
-        return io.NodeOutput(faces, gather_faces(read, wanted, chunk))
+        with reuse_large_blocks():
+            pictures = gather_faces(read, wanted, chunk)
+        return io.NodeOutput(faces, pictures)
 
 
 def _side_of(size: str, resolution: int) -> int:

@@ -66,9 +66,8 @@ class FitTrajectory(io.ComfyNode):
             node_id="DynODE_FitTrajectory",
             display_name="Fit Trajectory ODE (GPU DOPRI5)",
             category=sockets.CATEGORY,
-            description="Fits a differential equation whose solution passes through the codes of the keyframes. "
-            "From then on "
-            "the whole clip follows from its first code.",
+            description="Fits a differential equation whose solution passes through the codes of the keyframes. From "
+            "then on the whole clip follows from its first code.",
             search_aliases=["neural ode", "dopri5", "latent trajectory", "dynode", "ode fit", "continuous time"],
             inputs=_fit_inputs(),
             outputs=[
@@ -140,9 +139,8 @@ def _fit_inputs() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="0 carries an edit through the clip unchanged. Towards 1 the motion depends on the state, so "
-            "that an edit "
-            "also changes how the face moves, and drifts.",
+            tooltip="0 carries an edit through the clip unchanged. Towards 1 the motion depends on the state, so that "
+            "an edit also changes how the face moves, and drifts.",
         ),
         io.Combo.Input(
             "cuts",
@@ -192,9 +190,8 @@ class SolveAtTimes(io.ComfyNode):
             node_id="DynODE_SolveAtTimes",
             display_name="Solve At Times",
             category=sockets.CATEGORY,
-            description="Solves the trajectory from the first code, edited or not, and takes its codes at the "
-            "wanted times: the "
-            "clip's own frames, in-between frames, another frame rate, or a list.",
+            description="Solves the trajectory from the first code, edited or not, and takes its codes at the wanted "
+            "times: the clip's own frames, in-between frames, another frame rate, or a list.",
             search_aliases=["ode solve", "slow motion", "interpolate frames", "retime", "frame rate", "dynode"],
             inputs=_solve_inputs(),
             outputs=[
@@ -278,9 +275,8 @@ def _solve_inputs() -> list[io.Input]:
                 io.DynamicCombo.Option("fps", [_RATE]),
                 io.DynamicCombo.Option("list", [_TIMES]),
             ],
-            tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame "
-            "rate, or a "
-            "list of seconds.",
+            tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame rate, "
+            "or a list of seconds.",
         ),
         io.Combo.Input(
             "playback",
@@ -293,8 +289,7 @@ def _solve_inputs() -> list[io.Input]:
             options=list(METHODS),
             default=METHODS[0],
             tooltip="The solver. dopri5 is adaptive and right for almost everything; parallel treats all times at "
-            "once; the "
-            "others come from torchdiffeq, for comparison.",
+            "once; the others come from torchdiffeq, for comparison.",
             advanced=True,
         ),
         io.Float.Input(

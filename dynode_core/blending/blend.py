@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..checks import check_finite
 from ..layout import pictures_to_bytes
+from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
 from ..types import AlignedClip
 from .background import Background, place_of
@@ -64,7 +65,13 @@ def blend_clip(
         raise ValueError(f"There are {faces.num_frames} faces, but their times have shape {times.shape}.")
     check_finite("The times of the faces", times)
     finder = RegionFinder(aligned, settings, masks, faces.num_frames)
-    return _blend_chunks(aligned, faces, times, settings, finder, progress)
+    return _keeping_blocks(_blend_chunks(aligned, faces, times, settings, finder, progress))
+
+
+def _keeping_blocks(pieces: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+    """The same, with memory kept from face to face: they are rendered one at a time."""
+    with reuse_large_blocks():
+        yield from pieces
 
 
 @torch.no_grad()

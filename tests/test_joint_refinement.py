@@ -1,0 +1,166 @@
+"""All keyframes refined together, and the generator tuned to the person."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from onnx_writer import embedder
+from test_generators_stylegan2 import random_network
+from test_inversion import _clip_of
+from tiny_generators import tiny_mobile
+
+from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
+from dynode_pack.dynode_core.editing import apply_direction, first_latent
+from dynode_pack.dynode_core.generators.tuning import tunable_copy, with_tuning
+from dynode_pack.dynode_core.inversion import IdentityNetwork, InversionSettings, LossWeights, invert_clip
+from dynode_pack.dynode_core.inversion.code_space import measure_code_space
+from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
+from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss
+from dynode_pack.dynode_core.ode import fit_trajectory, solve_at_times
+from dynode_pack.dynode_core.rendering import RenderedFaces, render
+from dynode_pack.dynode_core.types import EditDirection, Tuning
+
+
+def _other_person(generator) -> Tuning:
+    """Weights a little beside those of `generator`: a person that its codes alone don't show."""
+    random = torch.Generator().manual_seed(5)
+    weights = generator.tunable_parameters(64)
+    return Tuning({name: w + 0.4 * w.std() * torch.randn(w.shape, generator=random) for name, w in weights.items()})
+
+
+def _refine(generator, codes, stage, tuning_of_targets, **options):
+    targets = render(generator, codes, tuning=tuning_of_targets, size=stage.size)
+    even = torch.ones(1, 1, stage.size, stage.size)
+
+    def loss_of(k, size):
+        assert size == stage.size
+        return ReconstructionLoss(targets[k : k + 1], even, None, LossWeights())
+
+    space = measure_code_space(generator)
+    start = codes + 0.05 * torch.randn(codes.shape, generator=torch.Generator().manual_seed(3))
+    result = refine_together(generator, start, stage, loss_of, space, on_step=lambda k, image: None, **options)
+    found = render(generator, result.w_plus, tuning=result.tuning, size=stage.size)
+    before = render(generator, start, size=stage.size)
+    error = float((found - targets).square().mean())
+    return result, error, float((before - targets).square().mean())
+
+
+def _codes(generator, count: int = 3) -> torch.Tensor:
+    return generator.map(torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
+def test_tuning_reaches_a_person_that_codes_alone_do_not(make):
+    generator = make()
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    person, codes = _other_person(generator), _codes(generator)
+    codes_only, with_codes, start = _refine(generator, codes, JointStage(64, 40, 0.03), person)
+    tuned, with_weights, _ = _refine(generator, codes, JointStage(64, 40, 0.03, weight_rate=0.03), person)
+    assert codes_only.tuning is None and tuned.tuning is not None
+    assert with_codes < start
+    assert with_weights < 0.7 * with_codes
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+def test_refinement_gives_the_same_result_for_the_same_seed():
+    generator = tiny_mobile()
+    stage = JointStage(64, 2, 0.03, weight_rate=0.01)
+    first, second = (_refine(generator, _codes(generator), stage, None, seed=4)[0] for _ in range(2))
+    assert torch.equal(first.w_plus, second.w_plus)
+    assert all(torch.equal(first.tuning.weights[name], second.tuning.weights[name]) for name in first.tuning.weights)
+
+
+@pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
+def test_tuned_generator_shares_what_was_not_tuned(make):
+    generator = make()
+    person, codes = _other_person(generator), _codes(generator)
+    untouched = generator.synthesize(codes)
+    tuned = with_tuning(generator, person)
+    assert float((tuned.synthesize(codes) - untouched).abs().max()) > 1e-3
+    assert torch.equal(generator.synthesize(codes), untouched)
+    own = {
+        name for name, value in tuned.named_parameters() if value.data_ptr() != generator.get_parameter(name).data_ptr()
+    }
+    assert own == set(person.weights)
+    assert with_tuning(generator, None) is generator
+
+
+def test_tunable_copy_leaves_the_generator_frozen():
+    generator = tiny_mobile()
+    copied, parameters = tunable_copy(generator)
+    assert parameters and all(parameter.requires_grad for parameter in parameters.values())
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+    assert copied.generator_id == generator.generator_id
+
+
+def test_tuned_weights_of_another_generator_are_refused():
+    with pytest.raises(ValueError, match="inverted with"):
+        with_tuning(tiny_mobile(), _other_person(random_network(64)))
+
+
+def test_tuning_travels_from_the_codes_to_the_pictures(tmp_path):
+    generator = tiny_mobile()
+    aligned, _ = _clip_of(generator, 5)
+    settings = InversionSettings(quality="normal", keyframe_every=2, max_steps=4)
+    inverted = invert_clip(aligned, generator, settings, perceptual=None)
+    assert inverted.tuning is not None and inverted.report["tuned"]
+    save_artifact(inverted, tmp_path / "codes.safetensors")
+    inverted = load_artifact(tmp_path / "codes.safetensors")
+    trajectory = fit_trajectory(inverted)
+    save_artifact(trajectory, tmp_path / "trajectory.safetensors")
+    trajectory = load_artifact(tmp_path / "trajectory.safetensors")
+    push = EditDirection("push", torch.ones(generator.w_dim), generator.family)
+    latent = apply_direction(first_latent(trajectory), push, 0.1)
+    save_artifact(latent, tmp_path / "latent.safetensors")
+    latent = load_artifact(tmp_path / "latent.safetensors")
+    sample = solve_at_times(trajectory, trajectory.times, latent=latent)
+    save_artifact(sample, tmp_path / "sample.safetensors")
+    sample = load_artifact(tmp_path / "sample.safetensors")
+    for value in (trajectory, latent, sample):
+        assert value.tuning.weights.keys() == inverted.tuning.weights.keys()
+    faces = RenderedFaces(generator, sample, generator.resolution)
+    with torch.no_grad():
+        plain = generator.synthesize(sample.w_plus[:1])
+        tuned = with_tuning(generator, inverted.tuning).synthesize(sample.w_plus[:1])
+    torch.testing.assert_close(faces.read(0, 1), tuned)
+    assert float((faces.read(0, 1) - plain).abs().max()) > 1e-4
+
+
+def test_tuning_can_be_declined():
+    generator = tiny_mobile()
+    aligned, _ = _clip_of(generator, 3)
+    settings = InversionSettings(quality="normal", keyframe_every=2, max_steps=2, tune=False)
+    assert invert_clip(aligned, generator, settings, perceptual=None).tuning is None
+
+
+def test_cancelled_refinement_goes_on_and_gives_the_same(tmp_path):
+    generator = tiny_mobile()
+    (tmp_path / "net.onnx").write_bytes(embedder())
+    identity = IdentityNetwork(tmp_path / "net.onnx")
+    aligned, _ = _clip_of(generator, 3)
+    settings = InversionSettings(quality="normal", keyframe_every=1, max_steps=3)
+    options = {"perceptual": None, "identity": identity}
+    whole = invert_clip(aligned, generator, settings, **options)
+    cache = tmp_path / "cache"
+    steps = []
+
+    def cancel(done, total, preview=None):
+        steps.append(done)
+        if done == total - 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        invert_clip(aligned, generator, settings, **options, cache_dir=cache, progress=cancel)
+    later = []
+    resumed = invert_clip(
+        aligned,
+        generator,
+        settings,
+        **options,
+        cache_dir=cache,
+        progress=lambda done, total, preview=None: later.append((done, total, preview is not None)),
+    )
+    assert torch.equal(resumed.w_plus, whole.w_plus)
+    assert all(torch.equal(resumed.tuning.weights[name], value) for name, value in whole.tuning.weights.items())
+    assert later[-1][0] == later[-1][1], "the bar should end full"
+    assert sum(shown for *_, shown in later) <= 3 * len(aligned.clip.frame_times), "only the last stage runs again"
