@@ -14,6 +14,7 @@ from dynode_pack.dynode_core.blending import BlendSettings, blend_clip
 from dynode_pack.dynode_core.blending.background import place_of
 from dynode_pack.dynode_core.blending.region import RegionFinder, soft_outline
 from dynode_pack.dynode_core.blending.settings import MODES
+from dynode_pack.dynode_core.faces.align import align_fixed
 from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.faces.masks import face_mask
 from dynode_pack.dynode_core.types import AlignedClip, FaceTrack
@@ -347,3 +348,59 @@ def test_bad_input_is_refused_before_the_first_frame() -> None:
 def test_settings_say_what_is_wrong(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} should"):
         BlendSettings(**wrong)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frames_without_the_face_stay_exactly_as_they_are(mode: str) -> None:
+    frames = textured(8)
+    aligned = aligned_clip(frames)
+    away = np.isin(np.arange(8), [3, 4])
+    aligned = replace(aligned, track=replace(aligned.track, present=~away))
+    edited = torch.rand(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    faces = Faces(edited, crop_clip(aligned, range(8)), aligned.clip.frame_times)
+    result = blended(aligned, faces, BlendSettings(mode=mode))
+    changed = (result != frames).flatten(1).any(dim=1).numpy()
+    np.testing.assert_array_equal(changed, ~away)
+    between = Faces(edited[:2], None, np.array([2.5, 4.5]) / 25)
+    finder = RegionFinder(aligned, BlendSettings(), None, 2)
+    assert finder.at(0, between.times[0]) is None and finder.at(1, between.times[1]) is None
+
+
+def test_nothing_is_mixed_over_a_cut() -> None:
+    frames = torch.cat([textured(4), 1 - textured(4)])
+    centres = np.concatenate([np.tile([[40.0, 60]], (4, 1)), np.tile([[100.0, 60]], (4, 1))])
+    aligned = aligned_clip(frames, centres=centres)
+    whole = RegionFinder(aligned, BlendSettings(), None, 1)
+    aligned = replace(aligned, track=replace(aligned.track, segments=np.array([(0, 4), (4, 8)])))
+    finder = RegionFinder(aligned, BlendSettings(), None, 1)
+    at = [finder.at(0, t / 25) for t in (3, 3.4, 3.6, 4)]
+    assert all(region is not None for region in at)
+    np.testing.assert_array_equal(at[0].quad, at[1].quad)
+    np.testing.assert_array_equal(at[2].quad, at[3].quad)
+    assert at[0].quad.mean(axis=0)[0] == pytest.approx(40) and at[3].quad.mean(axis=0)[0] == pytest.approx(100)
+    assert whole.at(0, 3.5 / 25).quad.mean(axis=0)[0] == pytest.approx(70)
+    same = Faces(crop_clip(aligned, [3, 4]), crop_clip(aligned, [3, 4]), np.array([3.4, 3.6]) / 25)
+    torch.testing.assert_close(blended(aligned, same, BlendSettings(mode="residual")), frames[[3, 4]], rtol=0, atol=0)
+
+
+def test_the_outline_of_a_shot_knows_nothing_of_the_next_one() -> None:
+    frames = textured(6)
+    aligned = aligned_clip(frames)
+    landmarks = aligned.track.landmarks.copy()
+    landmarks[3:] += 15  # another expression, as it were, in the same quad
+    aligned = replace(aligned, track=replace(aligned.track, landmarks=landmarks, segments=np.array([(0, 3), (3, 6)])))
+    alone = replace(aligned, track=replace(aligned.track, landmarks=np.repeat(landmarks[:1], 6, axis=0)))
+    settings = BlendSettings(mask_smoothing=5.0)
+    ours, expected = (RegionFinder(a, settings, None, 1).at(0, 2 / 25) for a in (aligned, alone))
+    assert ours is not None and expected is not None and ours.box == expected.box
+    torch.testing.assert_close(ours.mask, expected.mask)
+
+
+def test_a_crop_without_landmarks_goes_back_whole() -> None:
+    frames = textured(2)
+    aligned = align_fixed(TensorClip(frames, 25), crop_size=SIDE)
+    faces = Faces(-crop_clip(aligned, [0, 1]), None, aligned.clip.frame_times)
+    default = blended(aligned, faces, BlendSettings(mode="replace", colour_match=False))
+    whole = blended(aligned, faces, BlendSettings(mode="replace", colour_match=False, region="whole crop"))
+    assert (default != frames).any()
+    torch.testing.assert_close(default, whole, rtol=0, atol=0)

@@ -77,6 +77,40 @@ def test_one_frame_is_refused():
         choose_keyframes(_aligned(torch.zeros(1, 8, 8, 3)))
 
 
+def _with_shots(num_frames: int, away: range, cut: int) -> AlignedClip:
+    aligned = _aligned(torch.zeros(num_frames, 8, 8, 3))
+    present = np.ones(num_frames, bool)
+    present[away] = False
+    segments = np.array([(0, cut), (cut, num_frames)])
+    return replace(aligned, track=replace(aligned.track, present=present, segments=segments))
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 7}, {"every": 1, "max_keyframes": 9}])
+def test_keyframes_hold_the_ends_of_every_shot_and_no_frame_without_the_face(options):
+    aligned = _with_shots(60, range(10, 20), 35)
+    chosen = choose_keyframes(aligned, **options)
+    assert {0, 9, 20, 34, 35, 59} <= set(chosen.tolist())
+    assert not set(range(10, 20)) & set(chosen.tolist())
+    assert len(chosen) <= options.get("max_keyframes", 60)
+    assert (np.diff(chosen) > 0).all()
+
+
+def test_a_bound_below_the_number_of_shots_still_holds():
+    assert choose_keyframes(_with_shots(60, range(10, 20), 35), max_keyframes=2).tolist() == [0, 59]
+
+
+def test_a_face_in_one_frame_is_refused():
+    with pytest.raises(ValueError, match="in view in 1 of 30"):
+        choose_keyframes(_with_shots(30, range(1, 30), 15))
+
+
+def test_a_jump_at_a_cut_is_no_motion_that_costs_keyframes():
+    still = np.tile(np.random.default_rng(0).uniform(20, 80, (1, 478, 2)), (20, 1, 1))
+    aligned = _aligned(torch.zeros(20, 100, 100, 3), np.concatenate([still[:10], still[10:] + 15]))
+    aligned = replace(aligned, track=replace(aligned.track, segments=np.array([(0, 10), (10, 20)])))
+    assert choose_keyframes(aligned).tolist() == [0, 9, 10, 19]
+
+
 def test_loss_is_zero_only_for_the_target():
     target = torch.rand(1, 3, 64, 64) * 2 - 1
     loss = ReconstructionLoss(target, torch.ones(1, 1, 64, 64), None, LossWeights())

@@ -15,10 +15,11 @@ from ..layout import pictures_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
 from ..types import AlignedClip
-from .background import Background, place_of
+from .background import Background
 from .compositor import Compositor
 from .region import RegionFinder
 from .settings import BlendSettings
+from .shots import Shots
 
 if TYPE_CHECKING:
     from ..rendering import FaceFrames
@@ -40,7 +41,8 @@ def blend_clip(
 
     At the time of a source frame that frame is used bit by bit; between two, quad, outline and masks lie on the
     straight line between theirs, and the background is moved along optical flow (or is the nearest frame). Outside
-    the mask no value changes. Times outside the clip show its first or last frame.
+    the mask no value changes, and in frames without the face (`track.present`) none at all. Nothing is mixed over a
+    cut: there the nearer frame is shown. Times outside the clip show its first or last frame.
 
     Args:
         aligned: the clip and where its face is.
@@ -83,7 +85,7 @@ def _blend_chunks(
     finder: RegionFinder,
     progress: Progress,
 ) -> Iterator[tuple[int, Tensor]]:
-    background = Background(aligned.clip, settings.background)
+    background, shots = Background(aligned.clip, settings.background), Shots(aligned)
     compositor = Compositor(settings)
     has_warned = False
     for start in range(0, len(times), settings.chunk):
@@ -99,7 +101,7 @@ def _blend_chunks(
             )
         finished = torch.empty((stop - start, aligned.clip.height, aligned.clip.width, 3))
         for i, time_s in enumerate(times[start:stop]):
-            frame = background.at(*place_of(aligned.clip.frame_times, time_s))
+            frame = background.at(*shots.place_of(float(time_s)))
             region = finder.at(start + i, time_s)
             if region is None:
                 finished[i] = frame

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_finite, check_shape
+from ..faces.align import has_face
 from ..faces.masks import face_mask, region_outline
 from ..faces.warp import quad_to_crop_matrices
 from ..types import AlignedClip
-from .background import interpolate, place_of
+from .background import interpolate
 from .settings import WHOLE_CROP, BlendSettings
+from .shots import Shots
 
 _EDGE_SHARE = 0.06
 """Share of the crop over which it fades towards its own edge, whatever the region is."""
@@ -53,7 +55,7 @@ class RegionFinder:
 
     Args:
         aligned: clip, quads, landmarks.
-        settings: region, dilate, feather, mask_smoothing.
+        settings: region (the whole crop where there are no landmarks), dilate, feather, mask_smoothing.
         masks: `(T, H, W)`, `(N, H, W)` or `(1, H, W)` in [0, 1] for the T source frames, the N output frames or all:
             white lets the face in, black keeps the original.
         num_outputs: N.
@@ -64,6 +66,8 @@ class RegionFinder:
 
     def __init__(self, aligned: AlignedClip, settings: BlendSettings, masks: Tensor | None, num_outputs: int) -> None:
         self._aligned, self._settings, self._masks = aligned, settings, masks
+        self._shots = Shots(aligned)
+        self._whole_crop = settings.region == WHOLE_CROP or not has_face(aligned.track)
         clip = aligned.clip
         if masks is not None:
             check_shape("masks", masks, ("n", clip.height, clip.width))
@@ -75,9 +79,11 @@ class RegionFinder:
                 )
 
     def at(self, output_index: int, time_s: float) -> FaceRegion | None:
-        """The region of an output frame at `time_s`, or None if nothing of it lies in the frame."""
+        """The region of an output frame at `time_s`, or None if the face is not in the picture then."""
         clip = self._aligned.clip
-        index, fraction = place_of(clip.frame_times, time_s)
+        index, fraction = self._shots.place_of(time_s)
+        if not self._shots.is_present(index, fraction):
+            return None
         quad = interpolate(self._aligned.quads, index, fraction)
         box = _clip_box(quad.min(axis=0) - 1, quad.max(axis=0) + 1, clip.width, clip.height)
         if box is None:
@@ -92,7 +98,7 @@ class RegionFinder:
         """`(h, w)` mask of the chosen region over `box`."""
         x0, y0, x1, y1 = box
         settings = self._settings
-        if settings.region == WHOLE_CROP:
+        if self._whole_crop:
             return torch.ones((y1 - y0, x1 - x0))
         unit = self._unit_landmarks(index)
         if fraction:
@@ -101,10 +107,11 @@ class RegionFinder:
         return soft_outline(landmarks - np.array([x0, y0], dtype=np.float64), y1 - y0, x1 - x0, settings)
 
     def _unit_landmarks(self, index: int) -> np.ndarray:
-        """`(P, 2)` landmarks of a source frame, smoothed over its neighbours, where the quad is the unit square."""
+        """`(P, 2)` landmarks of a source frame, smoothed over its shot, where the quad is the unit square."""
         aligned, sigma = self._aligned, self._settings.mask_smoothing
         reach = int(np.ceil(_WINDOW_SIGMAS * sigma))
-        near = np.arange(max(0, index - reach), min(aligned.clip.num_frames, index + reach + 1))
+        first, stop = self._shots.run_around(index)
+        near = np.arange(max(first, index - reach), min(stop, index + reach + 1))
         weights = np.exp(-0.5 * ((near - index) / max(sigma, 1e-6)) ** 2)
         matrices = quad_to_crop_matrices(aligned.quads[near], 1)
         unit = np.stack([_apply(m, p) for m, p in zip(matrices, aligned.track.landmarks[near], strict=True)])

@@ -18,6 +18,11 @@ def smooth_by_segment(quads: np.ndarray, segments: np.ndarray, center_sigma: flo
     return np.concatenate(parts, axis=0)
 
 
+def has_face(track: FaceTrack) -> bool:
+    """Whether the landmarks are those of a face, and not the corners of a quad that `align_fixed` was given."""
+    return track.landmarks.shape[1] > 4
+
+
 def align_clip(
     clip: VideoClip,
     landmarker: FaceDetector,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..faces.quads import quad_sides_px
-from ..types import AlignedClip
+from ..types import AlignedClip, FaceTrack
 from .mesh_regions import UPPER_LOWER_LID, UPPER_LOWER_LIP
 
 MOTION_PER_KEYFRAME = 0.025
@@ -18,13 +18,16 @@ _EXPRESSION_WEIGHT = 1.5
 
 
 def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 0) -> np.ndarray:
-    """`(K,)` int64 increasing frame indices, the first and the last frame among them.
+    """`(K,)` int64 increasing frame indices, all with the face in view: `track.present`.
+
+    The first and the last frame of each run of such frames within a shot are among them, so that no shot is guessed
+    from another one.
 
     Args:
-        every: a keyframe each so many frames; 0 chooses by motion.
-        max_keyframes: upper bound on K; 0 means none. With too much motion the spacing grows evenly.
+        every: a keyframe each so many frames of a run; 0 chooses by motion.
+        max_keyframes: upper bound on K; 0 means none. With too much motion, or too many runs, the spacing grows evenly.
     Raises:
-        ValueError: fewer than two frames, or bounds below zero.
+        ValueError: fewer than two frames, or with the face in view, or bounds below zero.
     """
     num_frames = aligned.clip.num_frames
     if num_frames < 2:
@@ -33,12 +36,45 @@ def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 
         raise ValueError(
             f"every = {every} and max_keyframes = {max_keyframes}: use 0 for automatic, else at least 1 and 2."
         )
-    by_motion = _by_motion(motion(aligned), aligned.clip.frame_times)
-    chosen = np.arange(0, num_frames, every) if every else by_motion
-    chosen = np.unique(np.append(chosen, num_frames - 1))
+    runs = present_runs(aligned.track)
+    in_view = sum(stop - start for start, stop in runs)
+    if in_view < 2:
+        raise ValueError(
+            f"A trajectory needs the face in at least 2 frames, but it is in view in {in_view} of {num_frames}. "
+            "Follow another face, or trim the clip to where it can be seen."
+        )
+    if every:
+        chosen = np.concatenate([np.arange(start, stop, every) for start, stop in runs])
+    else:
+        chosen = _by_motion(motion(aligned), aligned.clip.frame_times, runs)
+    ends = np.unique([(start, stop - 1) for start, stop in runs])
+    chosen = np.union1d(chosen, ends)
     if max_keyframes and len(chosen) > max_keyframes:
-        chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, max_keyframes).round().astype(int))]
+        chosen = _thinned(chosen, ends, max_keyframes)
     return chosen.astype(np.int64)
+
+
+def present_runs(track: FaceTrack) -> list[tuple[int, int]]:
+    """First frame and frame after the last of each stretch of a shot in which the face is in the picture."""
+    num_frames = len(track.detected)
+    present = np.ones(num_frames, dtype=bool) if track.present is None else track.present
+    shots = [(0, num_frames)] if track.segments is None else track.segments.tolist()
+    runs = []
+    for start, stop in shots:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], present[start:stop], [False]]).astype(np.int8)))
+        runs += [(start + int(a), start + int(b)) for a, b in edges.reshape(-1, 2)]
+    return runs
+
+
+def _thinned(chosen: np.ndarray, ends: np.ndarray, limit: int) -> np.ndarray:
+    """`limit` of the `chosen` frames, evenly spread, with as many `ends` of runs as fit."""
+    even = chosen[np.unique(np.linspace(0, len(chosen) - 1, limit).round().astype(int))]
+    if len(ends) >= limit:
+        return ends[np.unique(np.linspace(0, len(ends) - 1, limit).round().astype(int))]
+    for end in np.setdiff1d(ends, even):
+        free = np.flatnonzero(~np.isin(even, ends))
+        even[free[np.abs(even[free] - end).argmin()]] = end
+    return np.unique(even)
 
 
 def motion(aligned: AlignedClip) -> np.ndarray:
@@ -60,24 +96,26 @@ def motion(aligned: AlignedClip) -> np.ndarray:
     return np.concatenate([[0.0], moved])
 
 
-def _by_motion(moved: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Frame indices, the first among them, at most MAX_PER_SECOND."""
-    affordable = 2 + MAX_PER_SECOND * (times[-1] - times[0])
+def _by_motion(moved: np.ndarray, times: np.ndarray, runs: list[tuple[int, int]]) -> np.ndarray:
+    """Frame indices, the first of each run among them, at most MAX_PER_SECOND."""
+    affordable = sum(2 + MAX_PER_SECOND * (times[stop - 1] - times[start]) for start, stop in runs)
     spacing = MOTION_PER_KEYFRAME
-    while len(chosen := _spaced(moved, times, spacing)) > affordable:
+    while len(chosen := _spaced(moved, times, runs, spacing)) > affordable:
         spacing *= 1.1
     return chosen
 
 
-def _spaced(moved: np.ndarray, times: np.ndarray, spacing: float) -> np.ndarray:
-    chosen = [0]
-    path = 0.0
-    for i in range(1, len(moved)):
-        path += moved[i]
-        gap = times[i] - times[chosen[-1]]
-        if (path >= spacing and gap >= _MIN_GAP_S) or gap >= MAX_GAP_S:
-            chosen.append(i)
-            path = 0.0
+def _spaced(moved: np.ndarray, times: np.ndarray, runs: list[tuple[int, int]], spacing: float) -> np.ndarray:
+    chosen = []
+    for start, stop in runs:
+        chosen.append(start)
+        path = 0.0
+        for i in range(start + 1, stop):
+            path += moved[i]
+            gap = times[i] - times[chosen[-1]]
+            if (path >= spacing and gap >= _MIN_GAP_S) or gap >= MAX_GAP_S:
+                chosen.append(i)
+                path = 0.0
     return np.array(chosen)
 
 

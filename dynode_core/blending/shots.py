@@ -1,0 +1,39 @@
+"""Where a clip must not be mixed over time: at its cuts, and where the face comes and goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import AlignedClip
+from .background import place_of
+
+
+class Shots:
+    """The shots of an aligned clip and the frames in which its face is to be seen."""
+
+    def __init__(self, aligned: AlignedClip) -> None:
+        track, num_frames = aligned.track, aligned.clip.num_frames
+        self._times = aligned.clip.frame_times
+        self._present = np.ones(num_frames, dtype=bool) if track.present is None else track.present
+        starts = np.zeros(1, dtype=np.int64) if track.segments is None else track.segments[:, 0]
+        self._shot = np.searchsorted(starts, np.arange(num_frames), side="right")
+        self._run = self._shot * 2 + self._present
+        """A number that changes at cuts and where the face comes or goes."""
+
+    def place_of(self, time_s: float) -> tuple[int, float]:
+        """As `background.place_of`, but the nearer frame where a cut lies between two."""
+        index, fraction = place_of(self._times, time_s)
+        if fraction and self._shot[index] != self._shot[index + 1]:
+            return (index, 0.0) if fraction < 0.5 else (index + 1, 0.0)
+        return index, fraction
+
+    def is_present(self, index: int, fraction: float) -> bool:
+        """Whether the face is in the picture at a place: between two frames, in both of them."""
+        return bool(self._present[index] and (fraction == 0 or self._present[index + 1]))
+
+    def run_around(self, index: int) -> tuple[int, int]:
+        """First frame and frame after the last one of the stretch around `index` without a cut, coming or going."""
+        changes = np.flatnonzero(np.diff(self._run)) + 1
+        edges = np.concatenate([[0], changes, [len(self._run)]])
+        after = int(np.searchsorted(edges, index, side="right"))
+        return int(edges[after - 1]), int(edges[after])
