@@ -125,6 +125,7 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
             settings,
             perceptual=perceptual,
             identity=place.identity(),
+            expressions=editing.expression_directions(generator.family),
             cache_dir=place.cache_dir / "keyframes",
             progress=progress,
         )

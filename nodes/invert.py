@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..dynode_core.editing.directions import expression_directions
 from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.generators import Generator
 from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip
@@ -74,6 +75,7 @@ class Invert(io.ComfyNode):
             settings,
             perceptual=perceptual_on(model.device),
             identity=identity_on(model.device),
+            expressions=expression_directions(model.family),
             cache_dir=model_folders.cache_dir("keyframes"),
             progress=NodeProgress(),
         )

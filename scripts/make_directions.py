@@ -26,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dynode_core.checkpoints.load import load_generator
 from dynode_core.checkpoints.tensors import load_tensors
 from dynode_core.editing.directions import SHIPPED_FILE, shipped_directions
-from dynode_core.editing.latent import W_FAMILY, depth_mask, direction_rows
+from dynode_core.editing.latent import W_FAMILY, direction_rows
 from dynode_core.faces.landmarks import FaceLandmarker
 from dynode_core.generators.protocol import Generator
 from dynode_core.layout import network_to_bytes
 from dynode_core.memory import reuse_large_blocks
 from dynode_core.model_files import find_landmarker
+from dynode_core.rows import depth_mask
 from dynode_core.types import EditDirection
 
 BLENDSHAPES = {

@@ -17,10 +17,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 from dynode_core.checkpoints.load import load_generator
 from dynode_core.editing import shipped_directions
-from dynode_core.editing.latent import depth_mask
 from dynode_core.generators.protocol import Generator
 from dynode_core.layout import network_to_bytes
 from dynode_core.rendering import render
+from dynode_core.rows import depth_mask
 
 SEED = 11
 TILE_PX = 256

@@ -1,6 +1,6 @@
 """Directions and other ways to change one code."""
 
-from .directions import list_directions, load_direction, shipped_directions
+from .directions import expression_directions, list_directions, load_direction, shipped_directions
 from .from_image import edit_from_image
 from .latent import LAYER_PRESETS, apply_direction, first_latent, layer_mask
 
@@ -8,6 +8,7 @@ __all__ = [
     "LAYER_PRESETS",
     "apply_direction",
     "edit_from_image",
+    "expression_directions",
     "first_latent",
     "layer_mask",
     "list_directions",

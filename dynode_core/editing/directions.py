@@ -13,6 +13,7 @@ from ..types import EditDirection
 from .latent import W_FAMILY
 
 SHIPPED_FILE = Path(__file__).parent / "data" / "directions_mobile_stylegan_ffhq.safetensors"
+SHIPPED_FAMILY = "mobile_stylegan-ffhq-1024"
 SUFFIXES = (".safetensors", ".npy", ".pt", ".pth")
 
 
@@ -24,6 +25,11 @@ def shipped_directions() -> dict[str, EditDirection]:
             name: EditDirection(name, file.get_tensor(name), W_FAMILY, tuple(entry["depth"]))
             for name, entry in settings.items()
         }
+
+
+def expression_directions(family: str) -> dict[str, EditDirection]:
+    """The shipped directions, if codes of `family` are those on whose faces they were measured; else none."""
+    return shipped_directions() if family == SHIPPED_FAMILY else {}
 
 
 def list_directions(folders: Iterable[Path] = ()) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..rows import depth_mask
 from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
 
 W_FAMILY = "ffhq-w"
@@ -97,11 +98,4 @@ def layer_mask(layers: str, num_ws: int) -> Tensor:
         if low > high or high >= num_ws:
             raise ValueError(f"layers {part!r} is outside the rows 0 to {num_ws - 1} of these codes.")
         mask[low : high + 1] = 1
-    return mask
-
-
-def depth_mask(depth: tuple[float, float], num_ws: int) -> Tensor:
-    """`(L,)` float32 with 1 between two fractions of the depth."""
-    mask = torch.zeros(num_ws)
-    mask[round(depth[0] * num_ws) : round(depth[1] * num_ws)] = 1
     return mask

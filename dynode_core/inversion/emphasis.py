@@ -12,6 +12,8 @@ from .mesh_regions import FACE_OVAL, LEFT_BROW, LEFT_EYE, LIPS, NOSE, RIGHT_BROW
 
 BACKGROUND_WEIGHT = 0.5
 FEATURE_WEIGHT = 2.0
+EXPRESSION_WEIGHT = 6.0
+"""Eyes and lips: small, and what a viewer watches."""
 _BLUR_SHARE = 0.015
 
 
@@ -31,10 +33,14 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
     weights = np.full((size, size), BACKGROUND_WEIGHT, np.float32)
     face = cv2.convexHull(points[list(FACE_OVAL)].astype(np.int32))
     cv2.fillConvexPoly(weights, face, 1.0)
-    for feature in (RIGHT_BROW, LEFT_BROW, NOSE, LEFT_EYE, RIGHT_EYE, LIPS):
+    features: list[tuple[tuple[int, ...], float]] = [
+        (feature, FEATURE_WEIGHT) for feature in (RIGHT_BROW, LEFT_BROW, NOSE)
+    ]
+    features += [(feature, EXPRESSION_WEIGHT) for feature in (LEFT_EYE, RIGHT_EYE, LIPS)]
+    for feature, weight in features:
         outline = points[list(feature)]
         grown = outline.mean(axis=0) + 1.35 * (outline - outline.mean(axis=0)) * (1.0, 1.3)
-        cv2.fillConvexPoly(weights, cv2.convexHull(grown.astype(np.int32)), FEATURE_WEIGHT)
+        cv2.fillConvexPoly(weights, cv2.convexHull(grown.astype(np.int32)), weight)
     soft = torch.from_numpy(cv2.GaussianBlur(weights, (0, 0), _BLUR_SHARE * size))
     return (soft / soft.mean())[None, None]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,16 @@ from ..generators.tuning import Tunable
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
-from ..types import AlignedClip, InvertedClip, Tuning
+from ..types import AlignedClip, EditDirection, InvertedClip, Tuning
 from .cache import KeyframeCache, TensorCache, content_key
 from .code_space import measure_code_space
 from .emphasis import emphasis_map, has_mesh
+from .expression_shift import expression_shift
 from .identity_loss import IdentityNetwork
-from .joint import JointResult, LossOf, refine_together
+from .joint import JointResult, JointStage, LossOf, refine_together
 from .keyframes import choose_keyframes, crop_coordinates
 from .losses import ReconstructionLoss
-from .optimise import OptimisedCode, Problem, Stage, optimise_code
+from .optimise import OptimisedCode, Problem, optimise_code
 from .perceptual import PerceptualDistance
 from .settings import SIZE, InversionSettings
 from .thumbnail_encoder import load_thumbnail_encoder
@@ -43,16 +44,19 @@ def invert_clip(
     *,
     perceptual: PerceptualDistance | None,
     identity: IdentityNetwork | None = None,
+    expressions: Mapping[str, EditDirection] | None = None,
     cache_dir: Path | None = None,
     progress: Progress = silent,
 ) -> InvertedClip:
-    """Codes of the keyframes of a clip, each started from the one before, then refined together.
+    """Codes of the keyframes of a clip: the first one alone, then all together.
 
     Args:
         aligned: clip and quads.
         generator: frozen; its device is where the work is done.
         perceptual: ST-LPIPS on the same device; None leaves that loss out (blurred results).
         identity: a face embedder on the same device; None leaves that loss out (less like the person).
+        expressions: directions by name; those whose strength blendshapes tell ("mouth open", "eyes closed", "smile")
+            show each keyframe where to start (see `expression_shift`).
         cache_dir: finished keyframes are kept here and found again.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Returns:
@@ -63,11 +67,10 @@ def invert_clip(
     """
     settings = settings or InversionSettings()
     indices = choose_keyframes(aligned, settings.keyframe_every, settings.max_keyframes)
-    cache = TensorCache(cache_dir)
-    keyframes = _Run(aligned, generator, settings, perceptual, identity, cache, progress, indices)
+    judges = Judges(perceptual, identity)
     with reuse_large_blocks():
-        codes = keyframes.all_codes()
-        joint = keyframes.refine(codes)
+        run = _Run(aligned, generator, settings, judges, expressions or {}, TensorCache(cache_dir), progress, indices)
+        joint = run.all_codes()
     w_plus = joint.w_plus.float().cpu()
     check_finite("The codes that inversion found", w_plus)
     return InvertedClip(
@@ -82,7 +85,6 @@ def invert_clip(
         report={
             "keyframes": len(indices),
             "frames": aligned.clip.num_frames,
-            "steps": [code.steps for code in codes],
             "loss": [round(loss, 5) for loss in joint.losses],
             "perceptual": perceptual.name if perceptual is not None else "none",
             "identity": identity.name if identity is not None else "none",
@@ -93,6 +95,19 @@ def invert_clip(
     )
 
 
+@dataclass(frozen=True)
+class Judges:
+    """The networks that say how far a reconstruction is off."""
+
+    perceptual: PerceptualDistance | None
+    identity: IdentityNetwork | None
+
+    @property
+    def names(self) -> str:
+        """For cache keys."""
+        return ",".join("" if judge is None else judge.name for judge in (self.perceptual, self.identity))
+
+
 class _Run:
     """The state of one inversion: what is fixed, and how far it has come."""
 
@@ -101,130 +116,132 @@ class _Run:
         aligned: AlignedClip,
         generator: Generator,
         settings: InversionSettings,
-        perceptual: PerceptualDistance | None,
-        identity: IdentityNetwork | None,
+        judges: Judges,
+        expressions: Mapping[str, EditDirection],
         cache: TensorCache,
         progress: Progress,
         indices: np.ndarray,
     ) -> None:
         self._aligned, self._generator, self._settings = aligned, generator, settings
-        self._perceptual, self._identity = perceptual, identity
-        self._cache, self._keyframe_cache = cache, KeyframeCache(cache)
-        self._progress, self._indices = progress, indices
+        self._judges, self._expressions = judges, expressions
+        self._cache, self._progress, self._indices = cache, progress, indices
         self._landmarks = crop_coordinates(aligned)
         self._space = measure_code_space(generator)
-        self._anchor: Tensor | None = None
         self._encoder = load_thumbnail_encoder(generator.family)
         self._size = min(SIZE, generator.resolution)
-        self._joint = settings.joint_stages(self._size, can_tune=isinstance(generator, Tunable))
         self._targets: list[Tensor] = []
-        self._key = ""
-        first, further = (sum(stage.steps + 1 for stage in self._stages(first)) for first in (True, False))
-        self._steps_until = np.cumsum([0, first, *[further] * (len(indices) - 1)])
-        self._total = int(self._steps_until[-1]) + sum(stage.visits for stage in self._joint) * len(indices)
-        self._done = 0
+        for index in indices:
+            progress(0, 1)  # reading a long clip takes a while, and may be cancelled
+            self._targets.append(crop_clip(aligned, [int(index)], self._size).cpu())
+        self._first = settings.first_stages(self._size)
+        self._joint = settings.joint_stages(self._size, can_tune=isinstance(generator, Tunable))
+        first, visits = sum(stage.steps + 1 for stage in self._first), sum(stage.visits for stage in self._joint)
+        self._total, self._done = first + visits * len(indices), 0
 
-    def _stages(self, first: bool) -> tuple[Stage, ...]:
-        return self._settings.stages(first, self._size)
-
-    def all_codes(self) -> list[OptimisedCode]:
-        """Codes of the keyframes, one after the other."""
-        codes: list[OptimisedCode] = []
-        guess_before: Tensor | None = None
-        for number, index in enumerate(self._indices):
-            target = crop_clip(self._aligned, [int(index)], self._size).to(self._generator.device)
-            self._targets.append(target.cpu())
-            guess = self._guess(target)
-            candidates = _candidates(guess, guess_before, codes)
-            if number > 1:
-                candidates = torch.cat([candidates, codes[self._most_alike(number)].w_plus])
-            self._key = self._key_of(target, self._stages(number == 0))
-            code = self._keyframe_cache.get(self._key)
-            if code is None:
-                code = self._invert_one(number, target, candidates)
-                self._keyframe_cache.put(self._key, code)
-            codes.append(replace(code, w_plus=code.w_plus.to(target.device)))
-            self._anchor = codes[0].w_plus
-            guess_before = guess
-            self._done = int(self._steps_until[number + 1])
-            self._progress(self._done, self._total)
-        return codes
-
-    def refine(self, codes: Sequence[OptimisedCode]) -> JointResult:
-        """The stages in which all keyframes are refined together; a finished one is found again in the cache."""
-        result = JointResult(torch.cat([code.w_plus for code in codes]), None, tuple(code.loss for code in codes))
+    def all_codes(self) -> JointResult:
+        """The first keyframe alone, then all of them from there."""
+        key = self._base_key()
+        cache = KeyframeCache(self._cache)
+        code = cache.get(key)
+        if code is None:
+            code = self._first_code()
+            cache.put(key, code)
+        self._done = self._total - sum(stage.visits for stage in self._joint) * len(self._indices)
+        self._progress(self._done, self._total)
+        start = self._guesses(code.w_plus.to(self._generator.device))
+        key = content_key([key, *self._targets, start])
+        result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
-            self._key = content_key([self._key, str(stage)])
-            found = _unpacked(self._cache.get(self._key), result.w_plus)
+            key = content_key([key, str(stage)])
+            found = _unpacked(self._cache.get(key), start)
             if found is None:
-                found = refine_together(
-                    self._generator,
-                    result.w_plus,
-                    stage,
-                    self._loss_of(),
-                    self._space,
-                    tuning=result.tuning,
-                    on_step=lambda k, image: self._show(self._targets[k], image),
-                )
-                self._cache.put(self._key, _packed(found))
+                found = self._refine(result, stage, key)
+                self._cache.put(key, _packed(found))
             else:
-                self._done += stage.visits * len(codes)
+                self._done += stage.visits * len(start)
+                self._progress(self._done, self._total)
             result = found
         return result
 
-    def _most_alike(self, number: int) -> int:
-        """Which earlier keyframe has the landmarks nearest to those of keyframe `number`: an expression returns."""
-        landmarks = self._landmarks[self._indices[: number + 1]]
-        return int(np.linalg.norm(landmarks[:-1] - landmarks[-1], axis=2).mean(axis=1).argmin())
+    def _first_code(self) -> OptimisedCode:
+        target = self._target(0)
+        return optimise_code(
+            self._problem(0),
+            self._encoded(target),
+            self._first,
+            loss_target=self._settings.loss_target,
+            on_step=lambda image: self._show(0, image),
+        )
 
-    def _guess(self, target: Tensor) -> Tensor:
+    def _guesses(self, first: Tensor) -> Tensor:
+        """`(K, L, D)`: the first code, moved by what the encoder and the blendshapes saw change since then."""
+        codes, before = [first], self._encoded(self._target(0))
+        for k in range(1, len(self._indices)):
+            codes.append(first + (self._encoded(self._target(k)) - before))
+        shift = expression_shift(self._aligned, self._indices, self._expressions, first.shape[1])
+        return torch.cat(codes) + shift.to(first)
+
+    def _refine(self, before: JointResult, stage: JointStage, key: str) -> JointResult:
+        """One joint stage; after each round its state is kept, so that a cancelled one goes on there."""
+        round_key = content_key([key, "round"])
+        saved = self._cache.get(round_key)
+        if saved is not None and "steps" in saved:
+            self._done += int(saved["steps"])
+        is_last = stage is self._joint[-1]
+        return refine_together(
+            self._generator,
+            before.w_plus,
+            stage,
+            self._loss_of(),
+            self._space,
+            tuning=before.tuning,
+            loss_target=self._settings.loss_target if is_last else 0.0,
+            resume=saved,
+            on_step=self._show,
+            on_round=lambda state: self._cache.put(round_key, state),
+        )
+
+    def _encoded(self, target: Tensor) -> Tensor:
         """`(1, L, D)`: the encoder's guess, or w_avg where there is no encoder."""
         w = self._generator.w_avg[None] if self._encoder is None else self._encoder(target.cpu()).to(target.device)
         return w[:, None].expand(-1, self._generator.num_ws, -1)
 
-    def _key_of(self, target: Tensor, stages: tuple[Stage, ...]) -> str:
-        networks = ",".join(
-            network.name if network is not None else "" for network in (self._perceptual, self._identity)
-        )
-        settings = f"{stages}{self._settings.loss_target}{self._settings.weights}"
-        return content_key([self._key, self._generator.generator_id, networks, settings, target])
+    def _base_key(self) -> str:
+        settings = f"{self._first}{self._settings.loss_target}{self._settings.weights}"
+        return content_key([self._generator.generator_id, self._judges.names, settings, self._targets[0]])
 
-    def _problem(self, number: int, target: Tensor) -> Problem:
-        index = int(self._indices[number])
+    def _target(self, k: int) -> Tensor:
+        return self._targets[k].to(self._generator.device)
+
+    def _problem(self, k: int) -> Problem:
+        index, target = int(self._indices[k]), self._target(k)
         emphasis = emphasis_map(self._aligned, index, self._size).to(target.device)
         identity = None
-        if self._identity is not None and has_mesh(self._aligned, index):
-            identity = self._identity.loss_for(target, self._landmarks[index] + 0.5)
-        weights = self._settings.weights
-        return Problem(
-            self._generator, target, emphasis, self._perceptual, weights, self._space, self._anchor, identity
-        )
+        if self._judges.identity is not None and has_mesh(self._aligned, index):
+            identity = self._judges.identity.loss_for(target, self._landmarks[index] + 0.5)
+        perceptual, weights = self._judges.perceptual, self._settings.weights
+        return Problem(self._generator, target, emphasis, perceptual, weights, self._space, identity=identity)
 
     def _loss_of(self) -> LossOf:
         """Losses of the keyframes, of which the last used are kept: each holds some megabytes of feature maps."""
 
         @functools.lru_cache(maxsize=_KEPT_LOSSES)
-        def loss_of(number: int, size: int) -> ReconstructionLoss:
-            return self._problem(number, self._targets[number].to(self._generator.device)).loss_at(size)
+        def loss_of(k: int, size: int) -> ReconstructionLoss:
+            return self._problem(k).loss_at(size)
 
         return loss_of
 
-    def _invert_one(self, number: int, target: Tensor, candidates: Tensor) -> OptimisedCode:
-        return optimise_code(
-            self._problem(number, target),
-            candidates,
-            self._stages(number == 0),
-            loss_target=self._settings.loss_target,
-            on_step=lambda image: self._show(target, image),
-        )
-
-    def _show(self, target: Tensor, image: Tensor) -> None:
+    def _show(self, k: int, image: Tensor | None) -> None:
         """One step is done: report it with target and reconstruction side by side."""
+        self._done += 1
+        if image is None:
+            self._progress(self._done, self._total)
+            return
         if not bool(torch.isfinite(image).all()):
             raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
-        self._done += 1
         image = F.interpolate(image.float().cpu(), size=self._size)
-        self._progress(self._done, self._total, network_to_bytes(torch.cat([target.cpu(), image], dim=3))[0])
+        pair = torch.cat([self._targets[k], image], dim=3)
+        self._progress(self._done, self._total, network_to_bytes(pair)[0])
 
 
 def _packed(result: JointResult) -> dict[str, Tensor]:
@@ -241,15 +258,3 @@ def _unpacked(tensors: dict[str, Tensor] | None, like: Tensor) -> JointResult | 
     }
     tuning = Tuning(weights) if weights else None
     return JointResult(tensors["w_plus"].to(like.device), tuning, tuple(tensors["losses"].tolist()))
-
-
-def _candidates(guess: Tensor, guess_before: Tensor | None, codes: Sequence[OptimisedCode]) -> Tensor:
-    """`(M, L, D)` starting codes: the previous keyframe's, also moved by what the encoder saw move."""
-    if not codes or guess_before is None:
-        return guess
-    before = codes[-1].w_plus
-    moved = guess - guess_before
-    candidates = [before, before + 0.5 * moved, before + moved]
-    if len(codes) > 1:
-        candidates.append(2 * before - codes[-2].w_plus)
-    return torch.cat(candidates)

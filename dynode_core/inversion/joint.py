@@ -1,18 +1,18 @@
-"""All keyframes together: refine their codes, and tune the generator to the person (ours, after PTI and STIT).
+"""All keyframes together: find their codes, and tune the generator to the person (ours, after PTI and STIT).
 
-Keyframes that were inverted one after the other drift apart, and a small generator can't show every person with codes
+Keyframes that are inverted one after the other drift apart, and a small generator can't show every person with codes
 alone. Here every step takes one keyframe (in shuffled rounds), moves its code and, in a stage that tunes, the weights
 that all share: what the frames have in common goes into the weights, what differs stays in the codes. Measured on 22
 keyframes of a clip with strong expressions (MobileFaceNet cosine / ST-LPIPS / error of mediapipe's eye closing, 8
-keyframes): before .45 / .029 / .075; codes only .58 / .030 / .072; codes and weights with the identity loss
-.83 / .019 / .042. At frames between the keyframes the figures are the same within .01.
+keyframes): one after the other .45 / .029 / .075; then refined together, codes only .58 / .030 / .072; codes and
+weights with the identity loss .83 / .019 / .042. At frames between the keyframes the figures are the same within .02.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ _CODE_BETAS = (0.7, 0.9)
 """Short memories: a code is visited few times."""
 _WEIGHT_BETAS = (0.9, 0.99)
 _READ_OUT_KEYFRAMES = 3
+_ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class JointResult:
 
 LossOf = Callable[[int, int], ReconstructionLoss]
 """(keyframe, size) to its loss."""
-StepCallback = Callable[[int, Tensor], None]
-"""Receives the keyframe and its reconstruction `(1, 3, S, S)`; may raise to cancel."""
+StepCallback = Callable[[int, Tensor | None], None]
+"""Receives the keyframe and its reconstruction `(1, 3, S, S)`, or None if it was left alone; may raise to cancel."""
+RoundCallback = Callable[[dict[str, Tensor]], None]
+"""Receives everything that is needed to go on from here."""
 
 
 def refine_together(
@@ -69,8 +72,11 @@ def refine_together(
     space: CodeSpace,
     *,
     tuning: Tuning | None = None,
+    loss_target: float = 0.0,
     seed: int = 0,
+    resume: Mapping[str, Tensor] | None = None,
     on_step: StepCallback,
+    on_round: RoundCallback | None = None,
 ) -> JointResult:
     """One stage of joint refinement.
 
@@ -80,7 +86,11 @@ def refine_together(
         stage: size, visits and rates.
         loss_of: the loss of a keyframe at a size.
         tuning: the result of an earlier stage, to go on from.
+        loss_target: a keyframe whose loss is at most this is left alone from then on.
         seed: of the order of the visits.
+        resume: what `on_round` received, to go on from there.
+        on_step: called after every visit.
+        on_round: receives the state after each round of visits.
     """
     working, tuned = tunable_copy(generator, tuning) if stage.weight_rate or tuning else (generator, {})
     visits = _order(len(w_plus), stage.visits, seed)
@@ -88,8 +98,12 @@ def refine_together(
     render = local_proxies(working, picked, [stage.size])[stage.size]
     codes = _CodeAdam(space.encode(w_plus), stage.code_rate)
     optimiser = _weight_adam(tuned) if stage.weight_rate else None
-    losses = [math.nan] * len(w_plus)
-    for step, k in enumerate(visits):
+    state = _State(codes, tuned, optimiser, [math.inf] * len(w_plus))
+    for step in range(state.restore(resume), len(visits)):
+        k, losses = visits[step], state.losses
+        if losses[k] <= loss_target:
+            on_step(k, None)
+            continue
         coordinates = codes.of(k)
         images = render(space.decode(coordinates))
         loss = loss_of(k, stage.size)(images)[0]
@@ -104,8 +118,10 @@ def refine_together(
         if optimiser is not None:
             optimiser.step()
         codes.step(k, coordinates.grad, scale)
+        if on_round is not None and (step + 1) % len(w_plus) == 0:
+            on_round(state.tensors(step + 1))
     found = {name: parameter.detach().float().cpu().clone() for name, parameter in tuned.items()}
-    return JointResult(space.decode(codes.values), Tuning(found) if found else None, tuple(losses))
+    return JointResult(space.decode(codes.values), Tuning(found) if found else None, tuple(state.losses))
 
 
 def _order(count: int, rounds: int, seed: int) -> list[int]:
@@ -120,8 +136,8 @@ class _CodeAdam:
     def __init__(self, coordinates: Tensor, rate: float) -> None:
         self.values = coordinates.detach().clone()
         self._rate = rate
-        self._mean, self._square = torch.zeros_like(self.values), torch.zeros_like(self.values)
-        self._counts = [0] * len(self.values)
+        self.mean, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
+        self.counts = [0] * len(self.values)
 
     def of(self, k: int) -> Tensor:
         return self.values[k : k + 1].clone().requires_grad_(True)
@@ -130,12 +146,58 @@ class _CodeAdam:
         if gradient is None or not self._rate:
             return
         first, second = _CODE_BETAS
-        self._counts[k] += 1
-        self._mean[k] = first * self._mean[k] + (1 - first) * gradient[0]
-        self._square[k] = second * self._square[k] + (1 - second) * gradient[0].square()
-        mean = self._mean[k] / (1 - first ** self._counts[k])
-        square = self._square[k] / (1 - second ** self._counts[k])
+        self.counts[k] += 1
+        self.mean[k] = first * self.mean[k] + (1 - first) * gradient[0]
+        self.square[k] = second * self.square[k] + (1 - second) * gradient[0].square()
+        mean = self.mean[k] / (1 - first ** self.counts[k])
+        square = self.square[k] / (1 - second ** self.counts[k])
         self.values[k] -= scale * self._rate * mean / (square.sqrt() + 1e-8)
+
+
+class _State:
+    """What changes during a stage, as tensors: what is restored goes on to the same result, bit by bit."""
+
+    def __init__(
+        self,
+        codes: _CodeAdam,
+        tuned: dict[str, nn.Parameter],
+        optimiser: torch.optim.Adam | None,
+        losses: list[float],
+    ) -> None:
+        self._codes, self._tuned, self._optimiser, self.losses = codes, tuned, optimiser, losses
+
+    def tensors(self, steps: int) -> dict[str, Tensor]:
+        """Copies of everything after `steps` steps."""
+        codes = self._codes
+        found = {"values": codes.values, "mean": codes.mean, "square": codes.square}
+        found |= {"counts": torch.tensor(codes.counts), "losses": torch.tensor(self.losses, dtype=torch.float64)}
+        for name, parameter in self._tuned.items():
+            found[f"weight.{name}"] = parameter.detach()
+            if self._optimiser is not None:
+                found |= {f"{key}.{name}": self._optimiser.state[parameter][key] for key in _ADAM_STATE}
+        return {name: value.detach().cpu().clone() for name, value in found.items()} | {"steps": torch.tensor(steps)}
+
+    @torch.no_grad()
+    def restore(self, saved: Mapping[str, Tensor] | None) -> int:
+        """Take over what `tensors` gave, and say after how many steps that was; 0 if there is nothing that fits."""
+        if saved is None or saved.keys() != self._names() or saved["values"].shape != self._codes.values.shape:
+            return 0
+        codes = self._codes
+        for own, name in ((codes.values, "values"), (codes.mean, "mean"), (codes.square, "square")):
+            own.copy_(saved[name])
+        codes.counts[:], self.losses[:] = saved["counts"].tolist(), saved["losses"].tolist()
+        for name, parameter in self._tuned.items():
+            parameter.copy_(saved[f"weight.{name}"])
+            if self._optimiser is not None:
+                kept = {key: saved[f"{key}.{name}"] for key in _ADAM_STATE}
+                moments = {key: kept[key].to(parameter.device).clone() for key in _ADAM_STATE[1:]}
+                self._optimiser.state[parameter] = {"step": kept["step"].clone(), **moments}
+        return int(saved["steps"])
+
+    def _names(self) -> set[str]:
+        kinds = ("weight", *(_ADAM_STATE if self._optimiser is not None else ()))
+        tuned = {f"{kind}.{name}" for kind in kinds for name in self._tuned}
+        return {"values", "mean", "square", "counts", "losses", "steps"} | tuned
 
 
 def _weight_adam(tuned: dict[str, nn.Parameter]) -> torch.optim.Adam:

@@ -14,27 +14,24 @@ SIZE = 256
 
 @dataclass(frozen=True)
 class Quality:
-    """Steps of the first keyframe, of each further one, and of all of them together."""
+    """Steps of the first keyframe alone, then of all of them together."""
 
     first: tuple[Stage, ...]
-    further: tuple[Stage, ...]
-    joint: tuple[JointStage, ...] = ()
+    joint: tuple[JointStage, ...]
 
 
 QUALITIES: dict[str, Quality] = {
     "draft": Quality(
         first=(Stage(64, 20, 0.2), Stage(128, 15, 0.15)),
-        further=(Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
+        joint=(JointStage(64, 6, 0.12), JointStage(128, 3, 0.08)),
     ),
     "normal": Quality(
-        first=(Stage(64, 25, 0.2), Stage(128, 30, 0.18), Stage(256, 12, 0.12)),
-        further=(Stage(64, 6, 0.12), Stage(128, 6, 0.1)),
-        joint=(JointStage(128, 5, 0.06), JointStage(256, 4, 0.04, weight_rate=0.003)),
+        first=(Stage(64, 25, 0.2), Stage(128, 30, 0.18)),
+        joint=(JointStage(64, 8, 0.12), JointStage(128, 5, 0.08), JointStage(256, 4, 0.04, weight_rate=0.003)),
     ),
     "fine": Quality(
-        first=(Stage(128, 50, 0.2), Stage(256, 50, 0.15), Stage(256, 40, 0.1, exact=True)),
-        further=(Stage(64, 8, 0.12), Stage(128, 15, 0.12), Stage(256, 20, 0.1)),
-        joint=(JointStage(128, 8, 0.06), JointStage(256, 12, 0.04, weight_rate=0.003)),
+        first=(Stage(64, 25, 0.2), Stage(128, 50, 0.2), Stage(256, 40, 0.15)),
+        joint=(JointStage(64, 12, 0.12), JointStage(128, 10, 0.08), JointStage(256, 12, 0.04, weight_rate=0.003)),
     ),
 }
 
@@ -52,7 +49,8 @@ class InversionSettings:
     loss_target: float = 0.0
     """A keyframe is finished early once its loss is at most this; 0 takes every step."""
     max_steps: int = 0
-    """Upper bound on the steps of a keyframe; 0 means those of the quality."""
+    """Upper bound on the steps of the first keyframe, and on those of each keyframe in a joint stage; 0 means those
+    of the quality."""
     tune: bool = True
     """Whether the generator is tuned to the person, where the quality says how."""
     weights: LossWeights = field(default_factory=LossWeights)
@@ -65,11 +63,9 @@ class InversionSettings:
                 f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
             )
 
-    def stages(self, first: bool, resolution: int = SIZE) -> tuple[Stage, ...]:
-        """The stages of the first keyframe or of a further one, within `max_steps` and the generator's resolution."""
-        quality = QUALITIES[self.quality]
-        stages = quality.first if first else quality.further
-        stages = tuple(replace(stage, size=min(stage.size, resolution)) for stage in stages)
+    def first_stages(self, resolution: int = SIZE) -> tuple[Stage, ...]:
+        """The stages of the first keyframe, within `max_steps` and the generator's resolution."""
+        stages = tuple(replace(stage, size=min(stage.size, resolution)) for stage in QUALITIES[self.quality].first)
         total = sum(stage.steps for stage in stages)
         if not self.max_steps or total <= self.max_steps:
             return stages
