@@ -235,8 +235,8 @@ def _unpack_latent(arrays: _Arrays, facts: _Facts) -> EditedLatent:
 
 def _pack_sample(value: TrajectorySample) -> tuple[_Arrays, _Facts]:
     arrays = {
-        "w_plus": value.w_plus.clone(),
-        "base_w_plus": value.base_w_plus.clone(),  # may share memory with w_plus, which the format does not know
+        "w_plus": value.w_plus[:].clone(),
+        "base_w_plus": value.base_w_plus[:].clone(),  # may share memory with w_plus, which the format does not know
         "times": _tensor(value.times),
     }
     facts = {"fps": str(value.fps), "family": value.family, "generator_id": value.generator_id}

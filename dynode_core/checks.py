@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .code_stream import CodeStream
 
-def check_shape(name: str, array: Tensor | np.ndarray, expected: Sequence[int | None | str]) -> None:
+
+def check_shape(name: str, array: Tensor | np.ndarray | CodeStream, expected: Sequence[int | None | str]) -> None:
     """Raise ValueError unless `array` has the `expected` shape; None or a symbol such as "T" matches any size."""
     shape = tuple(array.shape)
     sizes_match = len(shape) == len(expected) and all(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_finite, check_increasing, check_shape
+from .code_stream import CodeStream
 
 
 @runtime_checkable
@@ -228,10 +229,10 @@ class LatentTrajectory:
 class TrajectorySample:
     """Codes at chosen times, ready to render."""
 
-    w_plus: Tensor
-    """`(N, L, D)` float32, CPU: with the edit."""
-    base_w_plus: Tensor
-    """`(N, L, D)` float32, CPU: without it (the same tensor when nothing was edited)."""
+    w_plus: Tensor | CodeStream
+    """`(N, L, D)` float32, CPU: with the edit. Slices are tensors, `w_plus[:]` all codes, of either kind."""
+    base_w_plus: Tensor | CodeStream
+    """`(N, L, D)` float32, CPU: without it (the same object when nothing was edited)."""
     times: np.ndarray
     """`(N,)` float64 seconds of the SOURCE clip at which the codes are taken."""
     fps: Fraction
@@ -247,4 +248,5 @@ class TrajectorySample:
     def __post_init__(self) -> None:
         check_shape("w_plus", self.w_plus, (len(self.times), "L", "D"))
         check_shape("base_w_plus", self.base_w_plus, tuple(self.w_plus.shape))
-        check_finite("w_plus", self.w_plus)
+        if isinstance(self.w_plus, Tensor):
+            check_finite("w_plus", self.w_plus)

@@ -242,3 +242,11 @@ def test_unknown_methods_and_tolerances_are_refused() -> None:
         solve(lambda t, y: y, torch.ones(1, 1), torch.tensor([0.0, 1.0]), method="dopri99")
     with pytest.raises(ValueError, match="rtol should be > 0"):
         solve(lambda t, y: y, torch.ones(1, 1), torch.tensor([0.0, 1.0]), rtol=0.0)
+
+
+@pytest.mark.parametrize("method", [m for m in TORCHDIFFEQ_METHODS if m != "fehlberg2"] + ["dopri5"])
+def test_every_result_tells_its_cost_and_how_it_ended(method: str) -> None:
+    problem = oscillator()
+    solution = solve(problem.field, problem.y0, times_of(problem, 5), method=method, rtol=1e-4, atol=1e-5)
+    assert solution.status is Status.SUCCESS and solution.status.label == "success"
+    assert solution.nfe > 0 and solution.num_steps > 0

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from problems import inverted_clip, smooth_codes
 
-from dynode_pack.dynode_core.ode import FpsTimes, TrajectorySettings, fit_trajectory, output_times
+from dynode_pack.dynode_core.ode import (
+    FpsTimes,
+    RemapTimes,
+    TrajectorySettings,
+    fit_trajectory,
+    output_times,
+    parse_times,
+)
 from dynode_pack.dynode_core.types import LatentTrajectory
 
 FPS = Fraction(30000, 1001)
@@ -108,3 +115,17 @@ def test_unusable_choices_are_refused(regular: LatentTrajectory, spec: str, mess
 def test_unknown_playback_is_refused(regular: LatentTrajectory) -> None:
     with pytest.raises(ValueError, match="playback should be one of same speed, slow motion"):
         output_times(regular, "x4", playback="backwards")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("ping-pong", RemapTimes("ping-pong")),
+        ("ease in x2", RemapTimes("ease in", Fraction(2))),
+        ("ease in and out", RemapTimes("ease in and out")),
+        ("loop x1 3 times", RemapTimes("loop", repeats=3)),
+        ("reverse x1.5", RemapTimes("reverse", Fraction(3, 2))),
+    ],
+)
+def test_curves_are_read(spec: str, expected: RemapTimes) -> None:
+    assert parse_times(spec) == expected

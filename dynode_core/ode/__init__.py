@@ -2,11 +2,12 @@
 
 from .files import load_trajectory, save_trajectory
 from .gradient import GradientSettings, train_trajectory
+from .later_edits import LaterEdit
 from .path import METHODS
 from .plot import plot_trajectory
 from .reference import REFERENCES
 from .remap import CURVES, RemapTimes
-from .sampling import clamp_times, solve_at_times
+from .sampling import SolveSettings, clamp_times, solve_at_times, solve_batch_at_times
 from .settings import TrajectorySettings
 from .times import (
     PLAYBACKS,
@@ -20,6 +21,7 @@ from .times import (
     parse_times,
 )
 from .trajectory import fit_trajectory
+from .variation import Variation
 
 __all__ = [
     "CURVES",
@@ -30,11 +32,14 @@ __all__ = [
     "FactorTimes",
     "FpsTimes",
     "GradientSettings",
+    "LaterEdit",
     "ListTimes",
     "RemapTimes",
     "SameTimes",
+    "SolveSettings",
     "TimeChoice",
     "TrajectorySettings",
+    "Variation",
     "clamp_times",
     "fit_trajectory",
     "load_trajectory",
@@ -43,5 +48,6 @@ __all__ = [
     "plot_trajectory",
     "save_trajectory",
     "solve_at_times",
+    "solve_batch_at_times",
     "train_trajectory",
 ]

@@ -50,6 +50,6 @@ def held_out_errors(
     times = inverted.times[asked]
     errors = {}
     for name, faithful in (("held_out_rel", 1.0), ("held_out_smooth_rel", 0.0)):
-        errors[name] = relative_error(solve_at_times(trajectory, times, faithful=faithful).w_plus, truth)
+        errors[name] = relative_error(solve_at_times(trajectory, times, faithful=faithful).w_plus[:], truth)
     linear = blend_observations(half.w_plus, half.times, times, np.asarray(cuts_s, dtype=np.float64))
     return {**errors, "held_out_linear_rel": relative_error(linear, truth)}

@@ -111,7 +111,7 @@ def solve_path(
     edges, starts, ends = field.edges, field.starts, field.ends
     working = copy.deepcopy(field).to(dtype)
     if edges.device.type != "mps":
-        working.edges, working.starts, working.ends = edges, starts, ends
+        working.keep_precision(edges, starts, ends)
     y0 = y0.to(device=edges.device, dtype=dtype)
     offset = None if offset is None else offset.to(y0)
     unique, place = np.unique(np.clip(np.asarray(tau, dtype=np.float64), 0.0, 1.0), return_inverse=True)

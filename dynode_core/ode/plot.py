@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..types import LatentTrajectory, TrajectorySample
 from .sampling import solve_at_times
@@ -17,7 +18,7 @@ _OBSERVED, _SOLVED, _EDITED = "#1f2a44", "#2b7bba", "#d1495b"
 
 def _solved_states(trajectory: LatentTrajectory, axes: Subspace, times: np.ndarray) -> np.ndarray:
     """`(N, r)` solution of the ODE alone along the axes of the plot."""
-    return axes.encode(solve_at_times(trajectory, times, faithful=0.0, method="parallel").w_plus).numpy()
+    return axes.encode(solve_at_times(trajectory, times, faithful=0.0, method="parallel").w_plus[:]).numpy()
 
 
 def _edited_states(
@@ -25,8 +26,10 @@ def _edited_states(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The solved path plus what the edit changed, in order of time."""
     order = np.argsort(sample.times, kind="stable")
-    change = axes.encode(sample.w_plus) - axes.encode(sample.base_w_plus)
-    return sample.times[order], (_solved_states(trajectory, axes, sample.times) + change.numpy())[order]
+    order = order[np.unique(np.linspace(0, len(order) - 1, min(_POINTS, len(order))).round().astype(int))]
+    index, times = torch.from_numpy(order), np.clip(sample.times[order], trajectory.times[0], trajectory.times[-1])
+    change = axes.encode(sample.w_plus[index]) - axes.encode(sample.base_w_plus[index])
+    return sample.times[order], _solved_states(trajectory, axes, times) + change.numpy()
 
 
 def _shares(trajectory: LatentTrajectory, axes: Subspace) -> np.ndarray:

@@ -1,10 +1,13 @@
-"""Solving a trajectory at chosen times, as observed or from an edited code."""
+"""Solving a trajectory at chosen times, as observed or from edited codes."""
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +15,31 @@ from torch import Tensor
 
 from ..checks import check_family, check_finite, check_shape
 from ..types import EditedLatent, LatentTrajectory, TrajectorySample
-from .cuts import cut_positions
-from .interpolation import blend_observations
+from .beyond import carry_on, damped_travel, end_velocities
+from .decoding import BaseCodes, EditedCodes, codes_of
+from .driven import ControlPath, DrivenField
+from .later_edits import EditTimeline, LaterEdit, timeline
 from .path import solve_path
 from .solution import Solution
-from .subspace import Subspace
+from .variation import Variation, variation_control
 from .vector_field import PathField
 
-_CHUNK = 256
 _SLACK_S = 1e-6
 
 
-def clamp_times(trajectory: LatentTrajectory, times: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _span(trajectory: LatentTrajectory) -> tuple[float, float]:
+    """Seconds at which the clip begins and ends."""
+    first = min(float(trajectory.times[0]), float(trajectory.frame_times[0]))
+    return first, max(float(trajectory.times[-1]), float(trajectory.frame_times[-1]))
+
+
+def clamp_times(
+    trajectory: LatentTrajectory, times: np.ndarray, *, extrapolate_s: float = 0.0
+) -> tuple[np.ndarray, list[str]]:
     """`(N,)` times in seconds, those outside the clip moved to its ends, and sentences that say so.
 
+    Args:
+        extrapolate_s: Above 0 the times stay as they are, and the sentences say that what they show is a guess.
     Raises:
         ValueError: No times, or times that are not finite.
     """
@@ -33,43 +47,24 @@ def clamp_times(trajectory: LatentTrajectory, times: np.ndarray) -> tuple[np.nda
     if times.ndim != 1 or len(times) == 0:
         raise ValueError(f"times should be a list of at least one time in seconds, but has shape {times.shape}.")
     check_finite("times", times)
-    first = min(float(trajectory.times[0]), float(trajectory.frame_times[0]))
-    last = max(float(trajectory.times[-1]), float(trajectory.frame_times[-1]))
+    first, last = _span(trajectory)
     outside = int(((times < first - _SLACK_S) | (times > last + _SLACK_S)).sum())
-    notes = []
-    if outside:
-        notes.append(
-            f"{outside} of {len(times)} times lie outside the clip ({first:g} s to {last:g} s); they show its first or "
-            "last frame, because a trajectory says nothing about what was not filmed."
-        )
-    return np.clip(times, first, last), notes
+    if not outside:
+        return (times if extrapolate_s > 0 else np.clip(times, first, last)), []
+    where = f"{outside} of {len(times)} times lie outside the clip ({first:g} s to {last:g} s);"
+    if extrapolate_s > 0:
+        return times, [
+            f"{where} they are extrapolated: the motion at the end goes on and dies away with a time constant of "
+            f"{extrapolate_s:g} s. It is a guess that nothing in the clip supports."
+        ]
+    note = f"{where} they show its first or last frame, because a trajectory says nothing about what was not filmed."
+    return np.clip(times, first, last), [note]
 
 
 def normalised(trajectory: LatentTrajectory, times: np.ndarray) -> np.ndarray:
     """`(N,)` seconds to tau in [0, 1], held at the first and last keyframe."""
     start, end = float(trajectory.times[0]), float(trajectory.times[-1])
     return np.clip((times - start) / (end - start), 0.0, 1.0)
-
-
-class _Observations:
-    """Keyframe codes and solved states at keyframes: what the faithful <-> smooth dial blends."""
-
-    def __init__(
-        self, trajectory: LatentTrajectory, tau: np.ndarray, knots: np.ndarray, at_knots: Tensor | None
-    ) -> None:
-        self._trajectory, self._tau, self._knots, self._at_knots = trajectory, tau, knots, at_knots
-        self._cuts = cut_positions(trajectory.vector_field)  # type: ignore[arg-type]
-
-    def base_codes(self, states: Tensor, faithful: float, part: slice) -> Tensor:
-        """`(n, r)` solved states to `(n, L, D)` codes: solution + faithful * (observed - solved at the keyframes)."""
-        subspace = self._trajectory.subspace
-        if self._at_knots is None:
-            return subspace.decode(states)
-        tau = self._tau[part]
-        solved = blend_observations(self._at_knots, self._knots, tau, self._cuts)
-        observed = blend_observations(self._trajectory.w_plus, self._knots, tau, self._cuts)
-        mean = subspace.mean.reshape(1, *subspace.code_shape)
-        return subspace.decode(states - faithful * solved) + faithful * (observed - mean)
 
 
 @dataclass(frozen=True)
@@ -89,64 +84,205 @@ class _Solver:
         return solution
 
 
-def _solve_rows(solver: _Solver, change: Tensor | None, tau: np.ndarray, anchor: float) -> Solution:
-    """Observed path, and changed path if `(1, r)` `change` of the state at `anchor` is given: rows of one batch."""
-    start = solver.field.starts[:1].double().cpu()
-    if change is None:
-        return solver(start, tau)
-    if anchor == 0.0:
-        return solver(torch.cat([start, start + change]), tau)
-    base = solver(start, np.append(tau, anchor))
-    edited = solver(base.y[:, -1].double().cpu() + change, tau, anchor=anchor, offset=change)
-    return Solution(
-        torch.cat([base.y[:, :-1], edited.y]),
-        base.nfe + edited.nfe,
-        edited.status,
-        base.num_steps + edited.num_steps,
-        base.num_accepted + edited.num_accepted,
-        edited.sweeps,
-    )
+@dataclass(frozen=True)
+class SolveSettings:
+    """What `solve_at_times` and `solve_batch_at_times` take as keywords."""
+
+    method: str | None = None
+    """Solver, one of `ode.METHODS`; that of the trajectory if None, as are `rtol` and `atol`."""
+    rtol: float | None = None
+    atol: float | None = None
+    faithful: float = 1.0
+    """1 passes the observed codes exactly, 0 is the solution of the ODE alone, which is smoother. In [0, 1]."""
+    fps: Fraction | None = None
+    """Rate at which the codes are to be played; that of the clip if None."""
+    anchor_s: float | None = None
+    """Time (s) at which the latent was edited: its difference from its own base code is put in there and carried
+    backward and forward. None: the first keyframe."""
+    later: Sequence[LaterEdit] = ()
+    """What the edit becomes at later times."""
+    variation: Variation = Variation()
+    """Random variation of the edited path; amplitude 0 is none."""
+    extrapolate_s: float = 0.0
+    """0 holds times outside the clip at its ends; else the time constant (s) with which the motion dies away there."""
+    stream: bool = False
+    """Codes are computed when they are read, so that memory does not grow with them."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.faithful <= 1.0:
+            raise ValueError(f"faithful should be between 0 (smooth) and 1 (exact), but is {self.faithful:g}.")
+        if not 0.0 <= self.extrapolate_s <= 1000.0:
+            raise ValueError(f"extrapolate_s should be 0 (off) to 1000 s, but is {self.extrapolate_s:g}.")
 
 
-def _difference(trajectory: LatentTrajectory, latent: EditedLatent | None, anchor_s: float | None) -> Tensor | None:
-    """`(L, D)` what the edit changed, None if nothing."""
-    if latent is None:
-        return None
+@dataclass(frozen=True)
+class _Edit:
+    """One first latent: how it changes the path."""
+
+    latent: EditedLatent | None
+    change: Tensor
+    """`(1, r)` float64: what it adds to the state at the anchor."""
+    outside: Tensor
+    """`(J, L, D)`: what it adds outside the subspace."""
+    timeline: EditTimeline | None
+    controls: list[ControlPath]
+
+    @property
+    def changes_anything(self) -> bool:
+        return bool(self.controls or self.change.any() or self.outside.any())
+
+
+def _checked_difference(trajectory: LatentTrajectory, latent: EditedLatent, base: Tensor) -> Tensor:
+    """`(L, D)` float32: the edited code less `base`."""
     check_family("The edited latent", latent.family, trajectory.family)
     check_shape("The edited latent", latent.w_plus_0, tuple(trajectory.w_plus_0.shape))
     check_finite("The edited latent", latent.w_plus_0)
-    base = trajectory.w_plus_0 if anchor_s is None else latent.base_w_plus_0
-    difference = latent.w_plus_0.cpu().float() - base.cpu().float()
-    return difference if bool(difference.any()) else None
+    return latent.w_plus_0.cpu().float() - base.cpu().float()
 
 
-def _decode(
-    observations: _Observations, states: Tensor, difference: Tensor | None, subspace: Subspace, faithful: float
-) -> tuple[Tensor, Tensor]:
-    """`(1 or 2, N, r)` states to the `(N, L, D)` codes without and with the edit, in chunks."""
-    count = states.shape[1]
-    base = torch.empty(count, *subspace.code_shape)
-    edited = base if difference is None else torch.empty_like(base)
-    outside = None if difference is None else subspace.outside(difference)
-    for low in range(0, count, _CHUNK):
-        part = slice(low, min(low + _CHUNK, count))
-        base[part] = observations.base_codes(states[0, part], faithful, part)
-        if outside is not None:
-            edited[part] = base[part] + subspace.decode_change(states[1, part] - states[0, part]) + outside
-    return base, edited
+def _anchor(trajectory: LatentTrajectory, anchor_s: float | None) -> float:
+    """Normalised time at which edits are put in."""
+    return 0.0 if anchor_s is None else float(normalised(trajectory, np.array([anchor_s]))[0])
+
+
+def _edit_of(trajectory: LatentTrajectory, latent: EditedLatent | None, settings: SolveSettings) -> _Edit:
+    subspace, later = trajectory.subspace, settings.later
+    difference = torch.zeros_like(trajectory.w_plus_0)
+    if latent is not None:
+        base = trajectory.w_plus_0 if settings.anchor_s is None else latent.base_w_plus_0
+        difference = _checked_difference(trajectory, latent, base)
+    controls, course = [], None
+    differences = difference[None]
+    if later:
+        times = normalised(trajectory, np.array([edit.time_s for edit in later]))
+        asked = [_checked_difference(trajectory, edit.latent, edit.latent.base_w_plus_0) for edit in later]
+        anchor = _anchor(trajectory, settings.anchor_s)
+        course = timeline(difference, anchor, list(zip(times.tolist(), asked, strict=True)))
+        differences = course.differences
+        states = subspace.encode_change(differences)
+        controls.append(ControlPath(course.tau, states - states[course.anchor]))
+    if settings.variation.amplitude > 0:
+        controls.append(variation_control(trajectory, settings.variation))
+    outside = torch.stack([subspace.outside(part) for part in differences])
+    return _Edit(latent, subspace.encode_change(difference[None]), outside, course, controls)
+
+
+def _solve_rows(solver: _Solver, edits: Sequence[_Edit], tau: np.ndarray, anchor: float) -> Solution:
+    """Observed path, and the path with each edit put in at `anchor`, in as few batches as there are starts."""
+    start = solver.field.starts[:1].double().cpu()
+    changes = torch.cat([start[:0], *[edit.change for edit in edits]])
+    if anchor == 0.0 or len(changes) == 0:
+        return solver(torch.cat([start, start + changes]), tau)
+    base = solver(start, np.append(tau, anchor))
+    edited = solver(base.y[:, -1].double().cpu() + changes, tau, anchor=anchor, offset=changes)
+    return _joined(base, edited.y, base.y[:, :-1], edited)
+
+
+def _joined(base: Solution, rows: Tensor, first: Tensor, added: Solution) -> Solution:
+    """The cost of two solutions with `first` above `rows`."""
+    return Solution(
+        torch.cat([first, rows]),
+        base.nfe + added.nfe,
+        max(base.status, added.status),
+        base.num_steps + added.num_steps,
+        base.num_accepted + added.num_accepted,
+        added.sweeps,
+    )
+
+
+def _solve_driven(solver: _Solver, edits: Sequence[_Edit], tau: np.ndarray, anchor: float) -> Solution:
+    """As `_solve_rows`, each edit with its own controls."""
+    base = solver(solver.field.starts[:1].double().cpu(), np.append(tau, anchor))
+    at_anchor = base.y[:, -1].double().cpu()
+    result = dataclasses.replace(base, y=base.y[:, :-1])
+    for edit in edits:
+        field = DrivenField(solver.field, edit.controls) if edit.controls else solver.field
+        driven = dataclasses.replace(solver, field=field)
+        row = driven(at_anchor + edit.change, tau, anchor=anchor, offset=edit.change)
+        states = row.y
+        if isinstance(field, DrivenField):
+            control = field.control_at(torch.from_numpy(np.append(tau, anchor)))
+            states = states + (control[:-1] - control[-1]).to(states)
+        result = _joined(result, states, result.y, row)
+    return result
+
+
+def solve_batch_at_times(
+    trajectory: LatentTrajectory, times: np.ndarray, latents: Sequence[EditedLatent | None], **options: Any
+) -> list[TrajectorySample]:
+    """`solve_at_times` for several first latents: one sample each, which share the codes without edit.
+
+    Without `later` and `variation` all paths are rows of one batch.
+
+    Args:
+        latents: One or more; None leaves the clip as observed.
+        options: Fields of `SolveSettings`.
+    """
+    settings = SolveSettings(**options)
+    if not latents:
+        raise ValueError(
+            "solve_batch_at_times needs at least one latent (None for the clip as observed), but got none."
+        )
+    edits = [_edit_of(trajectory, latent, settings) for latent in latents]
+    times, notes = clamp_times(trajectory, times, extrapolate_s=settings.extrapolate_s)
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    solver = _Solver(
+        trajectory.vector_field,  # type: ignore[arg-type]
+        settings.method or trajectory.method,
+        trajectory.rtol if settings.rtol is None else settings.rtol,
+        trajectory.atol if settings.atol is None else settings.atol,
+    )
+    tau, knots = normalised(trajectory, times), normalised(trajectory, trajectory.times)
+    wanted = np.concatenate([tau, knots if settings.faithful > 0 else knots[:0], knots[[0, -1]]])
+    moving = [edit for edit in edits if edit.changes_anything]
+    solve_all = _solve_driven if any(edit.controls for edit in moving) else _solve_rows
+    solution = solve_all(solver, moving, wanted, _anchor(trajectory, settings.anchor_s))
+    states = solution.y.cpu()
+    outputs = states[:, : len(tau)]
+    if settings.extrapolate_s > 0:
+        travel = damped_travel(trajectory, times, settings.extrapolate_s)
+        outputs = carry_on(outputs, travel, end_velocities(solver.field, states[:, -2:]))
+    at_knots = states[0, len(tau) : -2] if settings.faithful > 0 else None
+    base = BaseCodes(trajectory, outputs[0], tau, knots, at_knots, settings.faithful)
+    return _samples(base, outputs[1:], edits, settings, _facts(trajectory, times, settings, solution))
+
+
+def _facts(
+    trajectory: LatentTrajectory, times: np.ndarray, settings: SolveSettings, solution: Solution
+) -> dict[str, Any]:
+    """Fields that all samples share."""
+    return {
+        "times": times,
+        "fps": trajectory.fps if settings.fps is None else Fraction(settings.fps),
+        "family": trajectory.family,
+        "generator_id": trajectory.generator_id,
+        "nfe": solution.nfe,
+        "status": solution.status.label,
+        "tuning": trajectory.tuning,
+    }
+
+
+def _samples(
+    base: BaseCodes,
+    rows: Tensor,
+    edits: Sequence[_Edit],
+    settings: SolveSettings,
+    facts: dict[str, Any],
+) -> list[TrajectorySample]:
+    observed, samples, row = codes_of(base, stream=settings.stream), [], iter(rows)
+    for edit in edits:
+        codes = observed
+        if edit.changes_anything:
+            codes = codes_of(EditedCodes(base, next(row), edit.outside, edit.timeline), stream=settings.stream)
+        names = () if edit.latent is None else edit.latent.edits
+        names += tuple(f"{name} at {part.time_s:g} s" for part in settings.later for name in part.latent.edits)
+        samples.append(TrajectorySample(codes, observed, edits=names, **facts))
+    return samples
 
 
 def solve_at_times(
-    trajectory: LatentTrajectory,
-    times: np.ndarray,
-    *,
-    latent: EditedLatent | None = None,
-    method: str | None = None,
-    rtol: float | None = None,
-    atol: float | None = None,
-    faithful: float = 1.0,
-    fps: Fraction | None = None,
-    anchor_s: float | None = None,
+    trajectory: LatentTrajectory, times: np.ndarray, *, latent: EditedLatent | None = None, **options: Any
 ) -> TrajectorySample:
     """Codes at `times`: the paper's Solve(f_theta, z_0, (t_0, ..., t_k)), from z_0 as observed and as edited.
 
@@ -154,46 +290,12 @@ def solve_at_times(
         trajectory: From `fit_trajectory`.
         times: `(N,)` seconds in any order; outside the clip they are held at its ends, with a warning.
         latent: The edited first code; its difference from the observed first code travels along the path.
-        method: Solver, one of `ode.METHODS`; that of the trajectory if None, as are `rtol` and `atol`.
-        faithful: 1 passes the observed codes exactly, 0 is the solution of the ODE alone, which is smoother. In [0, 1].
-        fps: Rate at which the codes are to be played; that of the clip if None.
-        anchor_s: Time (s) at which `latent` was edited: its difference from its own base code is put in there and
-            carried backward and forward. None: the first keyframe.
+        options: Fields of `SolveSettings`: method, rtol, atol, faithful, fps, anchor_s, later, variation,
+            extrapolate_s, stream.
     Returns:
         The codes with and without the edit, CPU float32.
     Raises:
         ValueError: `latent` does not fit the trajectory; `faithful` outside [0, 1]; no or non-finite times.
         RuntimeError: The solver did not reach the end; says what to do.
     """
-    if not 0.0 <= faithful <= 1.0:
-        raise ValueError(f"faithful should be between 0 (smooth) and 1 (exact), but is {faithful:g}.")
-    difference = _difference(trajectory, latent, anchor_s)
-    times, notes = clamp_times(trajectory, times)
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    solver = _Solver(
-        trajectory.vector_field,  # type: ignore[arg-type]
-        method or trajectory.method,
-        trajectory.rtol if rtol is None else rtol,
-        trajectory.atol if atol is None else atol,
-    )
-    subspace = trajectory.subspace
-    change = None if difference is None else subspace.encode_change(difference[None])
-    anchor = 0.0 if anchor_s is None else float(normalised(trajectory, np.array([anchor_s]))[0])
-    tau, knots = normalised(trajectory, times), normalised(trajectory, trajectory.times)
-    solution = _solve_rows(solver, change, np.concatenate([tau, knots]) if faithful > 0 else tau, anchor)
-    states = solution.y.cpu()
-    observations = _Observations(trajectory, tau, knots, states[0, len(tau) :] if faithful > 0 else None)
-    base, edited = _decode(observations, states[:, : len(tau)], difference, subspace, faithful)
-    return TrajectorySample(
-        edited,
-        base,
-        times,
-        trajectory.fps if fps is None else Fraction(fps),
-        trajectory.family,
-        trajectory.generator_id,
-        nfe=solution.nfe,
-        status=solution.status.label,
-        edits=() if latent is None else latent.edits,
-        tuning=trajectory.tuning,
-    )
+    return solve_batch_at_times(trajectory, times, [latent], **options)[0]

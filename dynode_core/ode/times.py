@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checks import check_increasing
 from ..types import LatentTrajectory
+from .remap import CURVES, RemapTimes
 
 PLAYBACKS = ("same speed", "slow motion")
 """Same speed: more frames raise the rate. Slow motion: the rate of the source stays, so the clip lasts longer."""
@@ -107,7 +108,9 @@ _NUMBER = r"(\d+(?:\.\d*)?|\.\d+|\d+/\d+)"
 
 
 def parse_times(spec: str) -> TimeChoice:
-    """Read a choice of times: "same", "x4", "120 frames", "60 fps" (also "30000/1001 fps") or "0, 0.1, 0.25".
+    """Read a choice of times: "same", "x4", "120 frames", "60 fps" (also "30000/1001 fps"), "0, 0.1, 0.25" or a curve.
+
+    A curve is one of `CURVES`, with a factor and repeats if wanted: "ping-pong", "ease in x2", "loop x1 3 times".
 
     Raises:
         ValueError: None of these.
@@ -124,13 +127,15 @@ def parse_times(spec: str) -> TimeChoice:
         if rate.endswith("/0"):
             raise ValueError(f"The rate {rate} fps divides by 0.")
         return FpsTimes(Fraction(rate))
+    if match := re.fullmatch(rf"({'|'.join(CURVES)})(?:\s+x\s*{_NUMBER})?(?:\s+(\d+)\s*times)?", text):
+        return RemapTimes(match.group(1), Fraction(match.group(2) or 1), repeats=int(match.group(3) or 1))
     parts = [part for part in re.split(r"[,;\s]+", text) if part]
     try:
         return ListTimes(tuple(float(part.removesuffix("s")) for part in parts))
     except ValueError:
         raise ValueError(
-            "Times should read like 'same', 'x4', '120 frames', '60 fps' or '0, 0.1, 0.25' (seconds), "
-            f"but read {spec!r}."
+            "Times should read like 'same', 'x4', '120 frames', '60 fps', '0, 0.1, 0.25' (seconds) or a curve such as "
+            f"'ping-pong', but read {spec!r}."
         ) from None
 
 

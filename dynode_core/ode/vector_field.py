@@ -36,6 +36,10 @@ class PathField(nn.Module):
     ends: Tensor
     """`(W, r)`: where it leaves. `starts[k + 1] - ends[k]` is the jump at edge k + 1: zero unless a cut lies there."""
 
+    def keep_precision(self, edges: Tensor, starts: Tensor, ends: Tensor) -> None:
+        """Put back these tensors after a cast: in float32 the edges of a long clip would be too coarse."""
+        self.edges, self.starts, self.ends = edges, starts, ends
+
     def in_windows(self, windows: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """dy/dx for `(V,)` int64 windows, `(V, M)` local times in [-1, 1] and `(V, M, r)` states: `(V, M, r)`."""
         raise NotImplementedError
