@@ -10,14 +10,16 @@ import pytest
 import torch
 from problems import FAMILY, inverted_clip, smooth_codes
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from dynode_pack.dynode_core.ode import (
+    GradientSettings,
     fit_trajectory,
     load_trajectory,
     plot_trajectory,
     save_trajectory,
     solve_at_times,
+    train_trajectory,
 )
 from dynode_pack.dynode_core.types import EditedLatent, LatentTrajectory
 
@@ -50,7 +52,7 @@ def test_saving_replaces_a_file_whole(trajectory: LatentTrajectory, tmp_path: Pa
     save_trajectory(trajectory, path)
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["trajectory"])
-    assert header["format"] == "dynode trajectory" and header["version"] == 1
+    assert header["format"] == "dynode trajectory" and header["version"] == 2
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_litter(
@@ -116,3 +118,28 @@ def test_plot_shows_dots_line_and_dashes(trajectory: LatentTrajectory) -> None:
 def test_plot_of_two_keyframes_has_one_panel() -> None:
     picture = plot_trajectory(fit_trajectory(inverted_clip(smooth_codes(2), np.array([0.0, 0.5]))))
     assert picture.shape == (600, 1000, 3)
+
+
+def test_files_of_version_1_are_still_read(trajectory: LatentTrajectory, tmp_path: Path) -> None:
+    save_trajectory(trajectory, tmp_path / "two.safetensors")
+    with safe_open(tmp_path / "two.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["trajectory"])
+    header["version"] = 1
+    del header["field"]["kind"], header["subspace"]["kind"]
+    tensors = load_file(tmp_path / "two.safetensors")
+    save_file(tensors, tmp_path / "one.safetensors", {"trajectory": json.dumps(header)})
+    loaded = load_trajectory(tmp_path / "one.safetensors")
+    times = np.linspace(0, float(trajectory.times[-1]), 7)
+    assert torch.equal(solve_at_times(loaded, times).w_plus, solve_at_times(trajectory, times).w_plus)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_time": False}, {"variant": "released"}], ids=str)
+def test_trained_networks_are_saved_and_solve_to_the_same_codes(tmp_path: Path, options: dict) -> None:
+    clip = inverted_clip(smooth_codes(5, rows=2, channels=8), np.arange(5) / 25)
+    trained = train_trajectory(clip, GradientSettings(steps=2, hidden=8, **options))
+    save_trajectory(trained, tmp_path / "net.safetensors")
+    loaded = load_trajectory(tmp_path / "net.safetensors")
+    assert loaded.certificate == trained.certificate
+    times, latent = np.linspace(0, 0.16, 9), EditedLatent(clip.w_plus[0] + 0.1, clip.w_plus[0], ("age",), FAMILY)
+    found, expected = (solve_at_times(t, times, latent=latent) for t in (loaded, trained))
+    assert torch.equal(found.w_plus, expected.w_plus) and torch.equal(found.base_w_plus, expected.base_w_plus)

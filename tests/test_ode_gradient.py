@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from dynode_pack.dynode_core.ode import (
     TrajectorySettings,
     fit_trajectory,
     plot_trajectory,
-    save_trajectory,
     solve_at_times,
     train_trajectory,
 )
@@ -154,14 +154,81 @@ def test_a_picture_loss_takes_part(clip: InvertedClip) -> None:
     assert calls[1] == (4, 2, 8)
 
 
-def test_settings_are_checked_and_such_fields_are_not_saved(clip: InvertedClip, tmp_path: Path) -> None:
+def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="adjoint method needs the solver"):
         GradientSettings(adjoint=True)
     with pytest.raises(ValueError, match="variant should be one of"):
         GradientSettings(variant="best")
-    trajectory = train_trajectory(clip, GradientSettings(steps=1, hidden=8))
-    with pytest.raises(ValueError, match="Only closed-form fields can be saved"):
-        save_trajectory(trajectory, tmp_path / "t.safetensors")
+
+
+def test_looks_show_the_path_and_the_losses(clip: InvertedClip) -> None:
+    pictures = []
+    settings = GradientSettings(steps=6, hidden=8, evaluate_every=3)
+    train_trajectory(clip, settings, progress=lambda done, total, preview=None: pictures.append(preview))
+    assert [picture is not None for picture in pictures] == [False, False, True] * 2
+    assert pictures[2].shape == (480, 640, 3) and pictures[2].dtype == np.uint8
+    assert not np.array_equal(pictures[2], pictures[5])
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_after(steps: int) -> Callable[..., None]:
+    def progress(done: int, total: int, preview: np.ndarray | None = None) -> None:
+        if done == steps:
+            raise _Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("stop", [4, 7, 10])
+def test_a_resumed_run_ends_as_if_it_had_not_stopped(clip: InvertedClip, tmp_path: Path, stop: int) -> None:
+    settings = GradientSettings(steps=12, hidden=8, evaluate_every=5)
+    whole = train_trajectory(clip, settings)
+    with pytest.raises(_Stop):
+        train_trajectory(clip, settings, cache_dir=tmp_path, progress=_stop_after(stop))
+    seen: list[int] = []
+    resumed = train_trajectory(
+        clip, settings, cache_dir=tmp_path, progress=lambda done, total, preview=None: seen.append(done)
+    )
+    assert seen == list(range(stop + 1, 13))
+    assert resumed.certificate == {**whole.certificate, "resumed_at": stop}
+    for name, value in whole.vector_field.state_dict().items():
+        assert torch.equal(resumed.vector_field.state_dict()[name], value), name
+
+
+def test_a_finished_run_is_not_trained_again_and_more_steps_go_on(clip: InvertedClip, tmp_path: Path) -> None:
+    short, long = (GradientSettings(steps=steps, hidden=8, evaluate_every=4) for steps in (8, 10))
+    first = train_trajectory(clip, short, cache_dir=tmp_path)
+    again = train_trajectory(clip, short, cache_dir=tmp_path)
+    assert again.certificate == {**first.certificate, "resumed_at": 8}
+    longer = train_trajectory(clip, long, cache_dir=tmp_path)
+    assert longer.certificate["losses"] == train_trajectory(clip, long).certificate["losses"]
+
+
+def test_other_codes_settings_or_damage_start_anew(clip: InvertedClip, tmp_path: Path) -> None:
+    settings = GradientSettings(steps=3, hidden=8)
+    train_trajectory(clip, settings, cache_dir=tmp_path)
+    for other in (
+        dataclasses.replace(settings, seed=1),
+        dataclasses.replace(settings, learning_rate=0.02),
+    ):
+        assert train_trajectory(clip, other, cache_dir=tmp_path).certificate["resumed_at"] == 0
+    moved = dataclasses.replace(clip, w_plus=clip.w_plus + 1e-3)
+    assert train_trajectory(moved, settings, cache_dir=tmp_path).certificate["resumed_at"] == 0
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-50])
+    assert train_trajectory(clip, settings, cache_dir=tmp_path).certificate["resumed_at"] == 0
+
+
+def test_a_nameless_picture_loss_is_not_kept(clip: InvertedClip, tmp_path: Path) -> None:
+    settings = GradientSettings(steps=2, hidden=8, picture_weight=1.0)
+    loss = lambda solved, observed: (solved - observed).abs().mean()  # noqa: E731
+    train_trajectory(clip, settings, picture_loss=loss, cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+    train_trajectory(clip, settings, picture_loss=loss, picture_loss_id="l1", cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_closed_form_is_closer_than_training(clip: InvertedClip) -> None:

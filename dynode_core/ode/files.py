@@ -1,7 +1,7 @@
 """Trajectory files: one safetensors file whose metadata is JSON. Nothing in it is ever executed.
 
-Version 1. Tensors: field.*, subspace.*, w_plus, times, frame_times; tuning.* where the generator was tuned.
-Metadata key "trajectory": everything else.
+Version 2. Tensors: field.*, w_plus, times, frame_times; subspace.* for closed-form fields; tuning.* where the generator
+was tuned. Metadata key "trajectory": everything else, the kind of field among it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..tuning_files import pack_tuning, unpack_tuning
 from ..types import LatentTrajectory
+from .code_space import CodeSpace
+from .networks import CodeNetwork, NetworkField, ReleasedField
 from .subspace import Subspace
-from .vector_field import WindowedField
+from .vector_field import PathField, WindowedField
 
-FORMAT, VERSION = "dynode trajectory", 1
+FORMAT, VERSION = "dynode trajectory", 2
+READABLE = (1, 2)
+"""Version 1 holds closed-form fields only."""
 
 
 def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
@@ -33,10 +37,9 @@ def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
 
     path = Path(path)
     field, subspace = trajectory.vector_field, trajectory.subspace
-    if not isinstance(field, WindowedField):
-        raise ValueError(f"Only closed-form fields can be saved, but the vector field is a {type(field).__name__}.")
     tensors: dict[str, Tensor] = {f"field.{name}": value for name, value in field.state_dict().items()}
-    tensors |= {f"subspace.{name}": getattr(subspace, name) for name in ("mean", "axes", "spread")}
+    if isinstance(subspace, Subspace):
+        tensors |= {f"subspace.{name}": getattr(subspace, name) for name in ("mean", "axes", "spread")}
     tensors |= {"w_plus": trajectory.w_plus, "times": torch.as_tensor(trajectory.times, dtype=torch.float64)}
     tensors["frame_times"] = torch.as_tensor(trajectory.frame_times, dtype=torch.float64)
     tensors["w_plus_0"] = trajectory.w_plus_0
@@ -44,13 +47,12 @@ def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "field": {
-            "speed": field.speed,
-            "rank": field.rank,
-            "num_frequencies": field.num_frequencies,
-            "seed": field.seed,
+        "field": _field_header(field),
+        "subspace": {
+            "kind": "axes" if isinstance(subspace, Subspace) else "whole codes",
+            "scale": subspace.scale,
+            "code_shape": list(subspace.code_shape),
         },
-        "subspace": {"scale": subspace.scale, "code_shape": list(subspace.code_shape)},
         "fps": [trajectory.fps.numerator, trajectory.fps.denominator],
         "certificate": dict(trajectory.certificate),
         **{name: getattr(trajectory, name) for name in ("family", "generator_id", "method", "rtol", "atol")},
@@ -62,6 +64,54 @@ def save_trajectory(trajectory: LatentTrajectory, path: Path | str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _field_header(field: object) -> dict[str, Any]:
+    """What the tensors of a field do not tell."""
+    if isinstance(field, WindowedField):
+        names = ("speed", "rank", "num_frequencies", "seed")
+        return {"kind": "closed form", **{name: getattr(field, name) for name in names}}
+    if isinstance(field, NetworkField):
+        if isinstance(field.network, ReleasedField):
+            return {"kind": "released network", "span": field.span, "rows": field.network.rows}
+        if isinstance(field.network, CodeNetwork):
+            return {"kind": "code network", "span": field.span}
+    raise ValueError(f"Files hold closed-form fields and trained networks, but the vector field is {field!r}.")
+
+
+def _network_from(kind: dict[str, Any], tensors: dict[str, Tensor]) -> NetworkField:
+    """A trained network; its sizes are those of the tensors that are there."""
+    start, end = tensors["starts"][0], tensors["ends"][0]
+    weights = [value for name, value in tensors.items() if name.endswith(".weight")]
+    network: nn.Module
+    if kind["kind"] == "released network":
+        network = ReleasedField(int(kind["rows"]), len(start) // int(kind["rows"]), depth=len(weights))
+    else:
+        first = tensors["network.model.0.weight"]
+        network = CodeNetwork(
+            len(start), hidden=len(first), depth=len(weights), use_time=first.shape[1] == len(start) + 1
+        )
+    return NetworkField(network.requires_grad_(False), start, end, float(kind["span"]))
+
+
+def _field_from(kind: dict[str, Any], tensors: dict[str, Tensor]) -> PathField:
+    """The field that a header and the tensors describe."""
+    field: PathField
+    if kind.get("kind", "closed form") == "closed form":
+        rank, waves = tensors["heads"].shape[-1], len(tensors["frequencies"])
+        field = WindowedField(tensors["edges"], rank, waves, float(kind["speed"]), seed=int(kind["seed"]))
+    else:
+        field = _network_from(kind, tensors)
+    field.load_state_dict(tensors)
+    return field
+
+
+def _space_from(kind: dict[str, Any], tensors: dict[str, Tensor]) -> Subspace | CodeSpace:
+    rows, channels = (int(size) for size in kind["code_shape"])
+    if kind.get("kind", "axes") == "whole codes":
+        return CodeSpace(float(kind["scale"]), (rows, channels))
+    mean, axes, spread = (tensors[f"subspace.{name}"] for name in ("mean", "axes", "spread"))
+    return Subspace(mean, axes, float(kind["scale"]), spread, (rows, channels))
 
 
 def _metadata(header: dict[str, Any]) -> dict[str, str]:
@@ -82,10 +132,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} is not a readable safetensors file: {error}. Save the trajectory again.") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{path} is no trajectory file: its metadata lacks the format {FORMAT!r}.")
-    if header.get("version") != VERSION:
+    if header.get("version") not in READABLE:
         raise ValueError(
-            f"{path} has version {header.get('version')} of the trajectory format, but this program reads version "
-            f"{VERSION}. Update the program, or fit the trajectory again."
+            f"{path} has version {header.get('version')} of the trajectory format, but this program reads versions "
+            f"{READABLE[0]} to {VERSION}. Update the program, or fit the trajectory again."
         )
     return header, tensors
 
@@ -100,18 +150,8 @@ def load_trajectory(path: Path | str) -> LatentTrajectory:
     path = Path(path)
     header, tensors = _read(path)
     try:
-        kind = header["field"]
-        field = WindowedField(
-            tensors["field.edges"],
-            int(kind["rank"]),
-            int(kind["num_frequencies"]),
-            float(kind["speed"]),
-            seed=int(kind["seed"]),
-        )
-        field.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("field.")})
-        rows, channels = header["subspace"]["code_shape"]
-        mean, axes, spread = (tensors[f"subspace.{name}"] for name in ("mean", "axes", "spread"))
-        subspace = Subspace(mean, axes, float(header["subspace"]["scale"]), spread, (int(rows), int(channels)))
+        own = {name[6:]: value for name, value in tensors.items() if name.startswith("field.")}
+        field, subspace = _field_from(header["field"], own), _space_from(header["subspace"], tensors)
         return LatentTrajectory(
             vector_field=field,
             subspace=subspace,
@@ -124,5 +164,5 @@ def load_trajectory(path: Path | str) -> LatentTrajectory:
             tuning=unpack_tuning(tensors),
             **{name: header[name] for name in ("family", "generator_id", "method", "rtol", "atol")},
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"{path} is a damaged trajectory file ({error}). Save the trajectory again.") from error

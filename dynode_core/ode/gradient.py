@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from .external import TORCHDIFFEQ_DOPRI5, import_torchdiffeq
 from .networks import CodeNetwork, NetworkField, ReleasedField
 from .solution import Status
 from .solve import solve
+from .training_cache import Course, TrainingCache, training_key
+from .training_plot import TrainingPlot
 from .trajectory import check_keyframes
 
 VARIANTS = ("paper", "released")
@@ -133,12 +136,28 @@ class _Trainer:
         with torch.no_grad():
             return float(self.loss(torch.arange(len(self.states), device=self.states.device)))
 
+    def solved_codes(self) -> Tensor:
+        """`(K, L, D)` codes of the solution at the times of the observations, CPU."""
+        with torch.no_grad():
+            solved = _solve(self.network, self.states[:1], self.times, self.settings)
+        return self.space.decode(solved.cpu())
+
+    def look(self, course: Course) -> None:
+        """Note the loss over all codes, and the weights if it is the lowest so far."""
+        loss, lowest = self.evaluate(), min(course.losses)
+        course.losses.append(loss)
+        course.stale = 0 if loss < 0.999 * lowest else course.stale + 1
+        if loss < lowest:
+            course.best, course.best_step = copy.deepcopy(self.network.state_dict()), course.step
+
 
 def train_trajectory(
     inverted: InvertedClip,
     settings: GradientSettings | None = None,
     *,
     picture_loss: PictureLoss | None = None,
+    picture_loss_id: str = "",
+    cache_dir: Path | None = None,
     progress: Progress = silent,
 ) -> LatentTrajectory:
     """Train a vector field on the codes of the keyframes.
@@ -146,7 +165,10 @@ def train_trajectory(
     Args:
         inverted: K >= 2 codes.
         picture_loss: Loss in feature or image space; counts with `picture_weight`.
-        progress: Called after every step.
+        picture_loss_id: Names what that loss does (generator, size), for the cache.
+        cache_dir: Where an interrupted run is kept; the same call goes on with it, and so does one with more steps. A
+            `picture_loss` without `picture_loss_id` is never kept.
+        progress: Called after every step, with a plot of the path and the losses after every look.
     Returns:
         A trajectory whose certificate holds the losses seen (`losses`, one per look), the step of the best one and the
         error at the observed codes. `solve_at_times` with `faithful` = 1 corrects what training left over.
@@ -157,33 +179,47 @@ def train_trajectory(
     settings = settings or GradientSettings()
     check_keyframes(inverted)
     trainer = _Trainer(inverted, settings, picture_loss)
-    best, best_step, losses = copy.deepcopy(trainer.network.state_dict()), 0, [trainer.evaluate()]
-    lowest, stale = losses[0], 0
-    for step in range(1, settings.steps + 1):
+    kept = cache_dir if picture_loss is None or picture_loss_id else None
+    cache = TrainingCache(kept, training_key(inverted, settings, picture_loss_id))
+    parts = trainer.network, trainer.optimiser, trainer.rng
+    course = cache.restore(*parts)
+    resumed = 0 if course is None else course.step
+    if course is None:
+        course = Course(0, [trainer.evaluate()], copy.deepcopy(trainer.network.state_dict()))
+    plot = None if progress is silent else TrainingPlot(inverted)
+    while course.step < settings.steps and course.stale < settings.patience:
         trainer.step()
-        progress(step, settings.steps)
-        if step % settings.evaluate_every and step != settings.steps:
-            continue
-        losses.append(trainer.evaluate())
-        stale = 0 if losses[-1] < 0.999 * lowest else stale + 1
-        if losses[-1] < lowest:
-            lowest, best, best_step = losses[-1], copy.deepcopy(trainer.network.state_dict()), step
-        if stale >= settings.patience:
-            break
-    trainer.network.load_state_dict(best)
+        course.step += 1
+        preview = None
+        if course.step % settings.evaluate_every == 0:
+            trainer.look(course)
+            cache.store(course, *parts)
+            preview = plot and plot.draw(trainer.solved_codes(), course.losses, settings.evaluate_every)
+        try:
+            progress(course.step, settings.steps, preview)
+        except BaseException:
+            cache.store(course, *parts, at_once=True)
+            raise
+    if course.step > resumed:
+        cache.store(course, *parts, at_once=True)
+    if course.step % settings.evaluate_every:
+        trainer.look(course)
+    trainer.network.load_state_dict(course.best)
     for parameter in trainer.network.parameters():
         parameter.requires_grad_(False)
-    return _as_trajectory(inverted, trainer, losses, best_step)
+    return _as_trajectory(inverted, trainer, course, resumed)
 
 
-def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, losses: list[float], best_step: int) -> LatentTrajectory:
+def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, course: Course, resumed: int) -> LatentTrajectory:
     settings, states = trainer.settings, trainer.states
     with torch.no_grad():
         solved = _solve(trainer.network, states[:1], trainer.times, settings)
     certificate = {
         "variant": settings.variant,
-        "losses": losses,
-        "best_step": best_step,
+        "losses": course.losses,
+        "best_step": course.best_step,
+        "steps": course.step,
+        "resumed_at": resumed,
         "warnings": [],
         "cuts_s": [],
         "observed_rel": float((solved - states).norm() / states.norm()),
