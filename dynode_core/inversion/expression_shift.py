@@ -18,7 +18,7 @@ from ..types import AlignedClip, EditDirection
 
 BLENDSHAPES = {"mouth open": (25,), "eyes closed": (9, 10), "smile": (44, 45)}
 """mediapipe's indices of jawOpen, eyeBlinkLeft/Right and mouthSmileLeft/Right."""
-STRENGTH_PER_BLENDSHAPE = 6.0
+STRENGTH_PER_BLENDSHAPE = 7.5
 """Strength of the shipped directions that moves a blendshape by about 1 (measured: mouth open .55 at 4, .72 at 6)."""
 
 

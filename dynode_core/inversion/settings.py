@@ -27,7 +27,7 @@ QUALITIES: dict[str, Quality] = {
     ),
     "normal": Quality(
         first=(Stage(64, 25, 0.2), Stage(128, 30, 0.18)),
-        joint=(JointStage(64, 8, 0.12), JointStage(128, 5, 0.08), JointStage(256, 4, 0.04, weight_rate=0.003)),
+        joint=(JointStage(64, 8, 0.12), JointStage(128, 5, 0.08), JointStage(256, 3, 0.05, weight_rate=0.004)),
     ),
     "fine": Quality(
         first=(Stage(64, 25, 0.2), Stage(128, 50, 0.2), Stage(256, 40, 0.15)),
