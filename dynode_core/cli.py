@@ -10,6 +10,8 @@ from typing import Any
 from . import __version__, ode
 from . import cli_commands as commands
 from .blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
+from .faces.detections import SEARCHES
+from .faces.framing import FRAMINGS
 from .faces.masks import REGIONS
 from .faces.tracking import PICKS
 from .inversion import QUALITIES
@@ -73,7 +75,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, but not "(default: None)"."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        empty = action.default is None or action.default is False or action.default == []
+        empty = action.default is None or action.default is False or action.default in ([], "")
         return action.help if empty else super()._get_help_string(action)
 
 
@@ -89,14 +91,28 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("clip and face")
     group.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at this second of the clip")
     group.add_argument("--duration", type=float, metavar="S", help="use this many seconds of the clip")
-    group.add_argument("--face", choices=PICKS, default=PICKS[0], help="order in which faces are counted")
+    _choice(group, "--framing", FRAMINGS, "what to cut out")
+    _choice(group, "--face", PICKS, "order in which faces are counted")
     group.add_argument("--face-index", type=int, default=0, metavar="N", help="which face in that order")
+    pointing = group.add_mutually_exclusive_group()
+    pointing.add_argument("--point", metavar="X,Y", default="", help="follow the face at this point of the frame, px")
+    pointing.add_argument("--box", metavar="X0,Y0,X1,Y1", default="", help="follow the face in this box, px")
+    pointing.add_argument("--face-mask", metavar="PNG", help="follow the face that is painted white in this picture")
+    group.add_argument(
+        "--quad",
+        metavar="NUMBERS",
+        default="",
+        help="for --framing 'custom quad': left, top, right, bottom of a box, or x, y of the corners top left, bottom "
+        "left, bottom right, top right, px",
+    )
+    _choice(group, "--search", SEARCHES, "look closer for small, dark and half-turned faces", default="when needed")
     group.add_argument(
         "--smoothing", type=float, metavar="X", default=1.0, help="smoothing of the crop's path, 0 for none"
     )
     group.add_argument(
         "--crop-size", type=int, default=512, choices=(256, 512, 1024), help="side of the crops in pixels"
     )
+    group.add_argument("--crop-scale", type=float, metavar="X", default=1.0, help="widen the crop of a face")
 
 
 def _invert_options(parser: argparse.ArgumentParser) -> None:

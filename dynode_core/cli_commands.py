@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     for text in options.edit:
         steps.parse_edit(text)
     check_times(options.times)
+    steps.align_settings(options)
     if options.edit:
         steps.check_edits(options, place)
     reports = []
@@ -91,14 +92,16 @@ def _report(
     sample: TrajectorySample,
     exported: ExportedVideo,
 ) -> dict[str, Any]:
-    missed = [int(i) for i in (~aligned.track.detected).nonzero()[0]]
+    track = aligned.track
     return {
         "version": __version__,
         "clip": str(clip),
         "frames": aligned.clip.num_frames,
         "size": [aligned.clip.width, aligned.clip.height],
         "fps": str(aligned.clip.fps),
-        "frames_without_face": missed,
+        "frames_without_face": np.flatnonzero(~track.detected),
+        "frames_left_alone": [] if track.present is None else np.flatnonzero(~track.present),
+        "shots": [[0, aligned.clip.num_frames]] if track.segments is None else track.segments,
         "keyframes": [int(i) for i in inverted.frame_indices],
         "loss": inverted.loss,
         "inversion": dict(inverted.report),

@@ -21,12 +21,15 @@ from .checks import check_family
 from .cli_progress import StepProgress
 from .editing.latent import direction_rows
 from .export import ExportedVideo, export_video
-from .faces.align import align_clip
+from .faces.framing import AlignSettings, align_as_asked, quad_from_text
+from .faces.hints import hint_from_boxes, hint_from_mask, hint_from_point, numbers_in, point_from_text
 from .faces.landmarks import FaceLandmarker
+from .faces.quality import alignment_report
 from .generators import Generator
 from .inversion import IdentityNetwork, InversionSettings, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
+from .progress import part_of
 from .rendering import RenderedFaces
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
@@ -90,21 +93,54 @@ def _device(name: str) -> str:
     return name
 
 
+def align_settings(options: argparse.Namespace) -> AlignSettings:
+    """What the options ask of the alignment.
+
+    Raises:
+        ValueError: the quad cannot be read.
+    """
+    return AlignSettings(
+        framing=options.framing,
+        crop_size=options.crop_size,
+        scale=options.crop_scale,
+        smoothing=options.smoothing,
+        pick=options.face,
+        face_index=options.face_index,
+        search=options.search,
+        quad=quad_from_text(options.quad),
+    )
+
+
 def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedClip:
-    """Follow the face through a video file."""
+    """Follow the face through a video file and say how that went."""
+    settings = align_settings(options)
     clip = FileClip(Path(path), start_s=options.start, duration_s=options.duration)
-    with place.step("align") as progress, FaceLandmarker(find_landmarker(place.folders)) as landmarker:
-        aligned = align_clip(
+    hint = _hint(options, clip)
+    with place.step("align") as progress:
+        aligned = align_as_asked(
             clip,
-            landmarker,
-            crop_size=options.crop_size,
-            center_sigma=1.0 * options.smoothing,
-            axes_sigma=3.0 * options.smoothing,
-            pick=options.face,
-            face_index=options.face_index,
-            progress=progress,
+            settings,
+            lambda: FaceLandmarker(find_landmarker(place.folders)),
+            hint=hint,
+            progress=part_of(progress, 0, 2),
         )
+        report = alignment_report(aligned, progress=part_of(progress, 1, 2))
+    place.say(report)
     return aligned
+
+
+def _hint(options: argparse.Namespace, clip: FileClip) -> np.ndarray | None:
+    if options.face_mask:
+        with Image.open(options.face_mask) as picture:
+            mask = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32) / 255)
+        return hint_from_mask(mask, clip.num_frames, clip.height, clip.width)
+    if options.box:
+        box = numbers_in(options.box)
+        if len(box) != 4:
+            raise ValueError(f"--box should be left, top, right, bottom in pixels, but is {options.box!r}.")
+        return hint_from_boxes(np.array(box), clip.num_frames)
+    point = point_from_text(options.point)
+    return None if point is None else hint_from_point(*point, clip.height, clip.width)
 
 
 def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip:

@@ -1,4 +1,4 @@
-"""The pack's own socket types. Their names are part of saved workflows and never change."""
+"""The socket types of the pack. Their names are part of saved workflows and never change."""
 
 from __future__ import annotations
 
@@ -18,5 +18,7 @@ Sample = io.Custom("DYNODE_SAMPLE")
 """`dynode_core.types.TrajectorySample`."""
 Faces = io.Custom("DYNODE_FACES")
 """`dynode_core.rendering.FaceFrames`: face pictures that are made when they are read."""
+FaceLandmarks = io.Custom("FACE_LANDMARKS")
+"""What ComfyUI's own MediaPipe Face Landmarker hands out; its name is ComfyUI's."""
 
 CATEGORY = "DynODE"

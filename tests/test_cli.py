@@ -44,7 +44,7 @@ def test_help_of_every_command_prints(capsys: pytest.CaptureFixture[str]) -> Non
         assert stop.value.code == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in COMMANDS)
-    assert "None" not in printed
+    assert "None" not in printed and "(default: )" not in printed
 
 
 def test_runs_as_a_module() -> None:
@@ -61,6 +61,7 @@ def test_runs_as_a_module() -> None:
         (["run", "nothing.mp4", "--out", "o.mp4", "--edit", "smile"], "NAME=STRENGTH"),
         (["run", "nothing.mp4", "--out", "o.mp4", "--times", "0, 0.2, 0.1"], "increase"),
         (["run", "nothing.mp4", "--out", "o.mp4", "--times", "soon"], "soon"),
+        (["run", "nothing.mp4", "--out", "o.mp4", "--quad", "1 2 3"], "8 numbers"),
         (["run", "a.mp4", "b.mp4", "--out", "o.mp4"], "folder"),
         (["run", "x/a.mp4", "y/a.mp4", "--out", "o"], "same name"),
         (["fit", "nothing.safetensors", "--out", "t"], "nothing.safetensors"),
@@ -116,3 +117,24 @@ def test_quiet_progress_writes_nothing() -> None:
     with StepProgress("fit", quiet=True, stream=stream) as progress:
         progress(1, 2)
     assert stream.getvalue() == ""
+
+
+def test_align_without_a_face_writes_the_crop_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fractions import Fraction
+
+    import torch
+
+    from dynode_pack.dynode_core.artifacts import load_artifact
+    from dynode_pack.dynode_core.types import AlignedClip
+    from dynode_pack.dynode_core.video import VideoWriter
+
+    with VideoWriter(tmp_path / "film.mp4", Fraction(25), (48, 64)) as writer:
+        writer.write(torch.rand(5, 48, 64, 3, generator=torch.Generator().manual_seed(0)))
+    out = tmp_path / "aligned.safetensors"
+    asked = ["--framing", "custom quad", "--box", "10,4,30,14", "--device", "cpu"]
+    assert cli.main(["align", str(tmp_path / "film.mp4"), "--out", str(out), *asked]) == 0
+    assert "No face was looked for: a crop of 20 px in all 5 frames." in capsys.readouterr().err
+    quads = load_artifact(out, AlignedClip).quads
+    assert quads[2].tolist() == [[10, -1], [10, 19], [30, 19], [30, -1]]
+    assert cli.main(["align", str(tmp_path / "film.mp4"), "--out", str(out), "--box", "10,4"]) == 2
+    assert "left, top, right, bottom" in capsys.readouterr().err

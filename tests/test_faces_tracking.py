@@ -197,12 +197,14 @@ def test_quality_names_the_problems_and_their_frames() -> None:
     shots = np.array([[0, 9]])
     aligned = align_detections(clip, Detections(tuple(map(tuple, found)), shots, 60, 80), center_sigma=0, axes_sigma=0)
     quality = frame_quality(aligned)
-    problems = {name.split(" (")[0]: frames.tolist() for name, frames in quality.problems().items()}
-    assert problems["not detected, interpolated"] == [3]
-    assert problems["profile"] == [5]
-    assert problems["blurred"] == [7]
-    assert problems["small"] == list(range(9))
-    assert quality.summary().startswith("8 of 9 frames detected.")
+    problems = {name.split(",")[0].split(" (")[0]: frames.tolist() for name, frames in quality.problems().items()}
+    assert problems["Not found"] == [3]
+    assert problems["Profile view"] == [5]
+    assert problems["Motion blur"] == [7]
+    assert problems["Small"] == list(range(9))
+    summary = quality.summary()
+    assert summary.startswith("Face found in 8 of 9 frames.")
+    assert "Cuts: none." in summary and "Motion blur: 1 frame, 7." in summary and "No problems" not in summary
     assert ranges(np.array([1, 2, 3, 7, 9, 10])) == "1-3, 7, 9-10" and ranges(np.array([], dtype=int)) == "none"
 
 

@@ -209,3 +209,42 @@ def test_model_folders_keep_the_paths_of_the_user(
     assert model_folders.files("stylegan2") == ["a.pkl", "b.safetensors"]
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         model_folders.full_path("stylegan2", "gone.pkl")
+
+
+def test_frame_align_cuts_scenes_without_a_landmarker_and_reports(node_module: Callable[[str], ModuleType]) -> None:
+    module = node_module("align")
+    frames = torch.rand(4, 24, 40, 3, generator=torch.Generator().manual_seed(0))
+    before = ("largest", 0, 1.0, "256", 1.0, "all frames")
+    aligned, crops, preview, report = module.FrameAlign.execute(frames, 25.0, *before, framing="centre crop").result
+    assert aligned.quads[0].tolist() == [[8, 0], [8, 24], [32, 24], [32, 0]]
+    assert crops.shape == (4, 256, 256, 3) and preview.shape[0] == 1
+    assert report.startswith("No face was looked for: a crop of 24 px in all 4 frames.")
+    box = {"x": 4, "y": 2, "width": 10, "height": 8}
+    around = module.FrameAlign.execute(frames, 25.0, *before, framing="custom quad", face_box=box).result[0]
+    assert around.quads[3].tolist() == [[4, 1], [4, 11], [14, 11], [14, 1]]
+    with pytest.raises(ValueError, match="face_point and face_box each point at a face"):
+        module.FrameAlign.execute(frames, 25.0, *before, face_box=box, face_point="3, 4")
+
+
+def test_frame_align_takes_the_landmarks_of_comfyui(node_module: Callable[[str], ModuleType]) -> None:
+    points = np.zeros((478, 2))
+    points[[33, 160, 158, 133, 153, 144]], points[[362, 385, 387, 263, 373, 380]] = (14, 9), (26, 9)
+    points[[61, 291]] = (20, 18)
+    value = {"frames": [[{"landmarks_xy": points}], [], [{"landmarks_xy": points}]], "image_size": (24, 40)}
+    frames = torch.rand(1, 24, 40, 3).expand(3, -1, -1, -1)
+    result = (
+        node_module("align")
+        .FrameAlign.execute(frames, 25.0, "largest", 0, 1.0, "256", 1.0, "first frame", face_landmarks=value)
+        .result
+    )
+    assert result[0].track.detected.tolist() == [True, False, True]
+    assert result[3].startswith("Face found in 2 of 3 frames.") and len(result[1]) == 1
+
+
+def test_widgets_of_saved_workflows_keep_their_places(node_module: Callable[[str], ModuleType]) -> None:
+    info = node_module("align").FrameAlign.GET_NODE_INFO_V1()
+    required, optional = list(info["input"]["required"]), list(info["input"]["optional"])
+    first = ["frames", "fps", "which_face", "face_index", "smoothing", "crop_size", "crop_scale", "picture_frames"]
+    assert required == first, "a prompt from an earlier version would lack an input"
+    assert optional[:4] == ["framing", "search", "face_point", "custom_quad"]
+    assert info["output_name"] == ["aligned", "crops", "preview", "report"]

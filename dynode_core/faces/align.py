@@ -97,13 +97,16 @@ def align_detections(
     return AlignedClip(clip=clip, quads=quads, track=track, crop_size=crop_size)
 
 
-def align_fixed(clip: VideoClip, *, quads: np.ndarray | None = None, crop_size: int = 512) -> AlignedClip:
+def align_fixed(
+    clip: VideoClip, *, quads: np.ndarray | None = None, crop_size: int = 512, segments: np.ndarray | None = None
+) -> AlignedClip:
     """A clip with given quads, or the largest square in the middle: for scenes, birds, objects, all without a face.
 
     Args:
         clip: any clip.
         quads: `(4, 2)` or `(T, 4, 2)` pixels TL, BL, BR, TR; None: the centre square of the frame.
         crop_size: side of the crops that are handed on, pixels.
+        segments: `(S, 2)` shots, as `cuts.find_segments` gives them; None: one.
 
     Returns:
         An aligned clip whose track has the four corners as landmarks.
@@ -124,5 +127,11 @@ def align_fixed(clip: VideoClip, *, quads: np.ndarray | None = None, crop_size: 
     quad_to_crop_matrices(quads, crop_size)  # refuses what has no area
     everywhere = np.ones(clip.num_frames, dtype=bool)
     boxes = np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
-    track = FaceTrack(landmarks=quads, boxes=boxes, scores=everywhere.astype(np.float32), detected=everywhere)
+    track = FaceTrack(
+        landmarks=quads.copy(),
+        boxes=boxes,
+        scores=everywhere.astype(np.float32),
+        detected=everywhere,
+        segments=segments,
+    )
     return AlignedClip(clip=clip, quads=quads, track=track, crop_size=crop_size)

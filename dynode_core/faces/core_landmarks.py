@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import pictures_to_bytes
+from ..progress import Progress, silent
 from ..types import VideoClip
-from .cuts import CutDetector
+from .cuts import find_segments
 from .detections import Detections
 from .landmarks import NUM_BLENDSHAPES, Face, pose_from_matrix
 
 _EXPECTED = "A FACE_LANDMARKS value (a dictionary with frames and image_size)"
 
 
-def detections_from_core(value: Mapping[str, Any], clip: VideoClip | None = None) -> Detections:
+def detections_from_core(
+    value: Mapping[str, Any], clip: VideoClip | None = None, *, progress: Progress = silent
+) -> Detections:
     """Faces of all frames from `{"frames": [[face, ...], ...], "image_size": (H, W), ...}`.
 
     A face is a dictionary with `landmarks_xy` `(478, 2)` pixels and, if present, `blendshapes` (52 by name, in
@@ -25,6 +27,7 @@ def detections_from_core(value: Mapping[str, Any], clip: VideoClip | None = None
     Args:
         value: what the core node hands out.
         clip: the frames they belong to, to find cuts in; None: all frames are one shot.
+        progress: called every 8 frames of `clip`.
 
     Raises:
         ValueError: it is no such value, or its frames are not those of `clip`.
@@ -39,11 +42,7 @@ def detections_from_core(value: Mapping[str, Any], clip: VideoClip | None = None
     if clip is not None:
         if clip.num_frames != len(faces):
             raise ValueError(f"The landmarks belong to {len(faces)} frames, but the clip has {clip.num_frames}.")
-        cuts = CutDetector()
-        for _, frames in clip.chunks(8):
-            for picture in pictures_to_bytes(frames):
-                cuts.add(picture)
-        segments = cuts.segments()
+        segments = find_segments(clip, progress=progress)
     return Detections(faces, segments, height, width)
 
 

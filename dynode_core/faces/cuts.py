@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..layout import pictures_to_bytes
+from ..progress import Progress, silent
+from ..types import VideoClip
+
+_FRAMES_PER_READ = 8
 _COLUMNS, _ROWS = 32, 18
 _CHANGE = 0.5
 """Least dissimilarity of the small pictures, 1 - correlation, at a cut: 0.68 and more at the cuts of our test footage,
@@ -42,6 +47,16 @@ class CutDetector:
         cuts = [t for t in range(1, len(change)) if _is_cut(change, t)]
         edges = [0, *cuts, len(change)]
         return np.array(list(zip(edges[:-1], edges[1:], strict=True)), dtype=np.int64).reshape(-1, 2)
+
+
+def find_segments(clip: VideoClip, *, progress: Progress = silent) -> np.ndarray:
+    """`(S, 2)` int64 shots of a clip: see `CutDetector.segments`. Reads every frame once, 8 at a time."""
+    cuts = CutDetector()
+    for start, frames in clip.chunks(_FRAMES_PER_READ):
+        for picture in pictures_to_bytes(frames):
+            cuts.add(picture)
+        progress(start + len(frames), clip.num_frames)
+    return cuts.segments()
 
 
 def _is_cut(change: np.ndarray, t: int) -> bool:

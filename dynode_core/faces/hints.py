@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -15,6 +19,25 @@ def hint_from_point(x: float, y: float, height: int, width: int) -> np.ndarray:
     if not (0 <= x <= width and 0 <= y <= height):
         raise ValueError(f"The point ({x:g}, {y:g}) lies outside the frame of {width} x {height} px.")
     return np.array([[x, y, x, y]], dtype=np.float64)
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers of a text such as "320, 180" or '[{"x": 320, "y": 180}]' (which point editors write), in order."""
+    return [float(number) for number in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", text)]
+
+
+def point_from_text(text: str) -> tuple[float, float] | None:
+    """(x, y) of the first two numbers; None for an empty text.
+
+    Raises:
+        ValueError: it holds no two numbers.
+    """
+    numbers = numbers_in(text)
+    if not text.strip():
+        return None
+    if len(numbers) < 2:
+        raise ValueError(f'A point is two numbers in pixels, such as "320, 180", but {text!r} was given.')
+    return numbers[0], numbers[1]
 
 
 def hint_from_boxes(boxes: np.ndarray, num_frames: int) -> np.ndarray:
@@ -54,3 +77,25 @@ def hint_from_mask(mask: Tensor, num_frames: int, height: int, width: int) -> np
         raise ValueError("The mask that should point at the face is empty. Paint over the face, or disconnect it.")
     scale = np.array([width / masks.shape[2], height / masks.shape[1]])
     return boxes * np.tile(scale, 2)
+
+
+def hint_from_core_boxes(value: Any, num_frames: int) -> np.ndarray:
+    """`(1, 4)` or `(T, 4)` boxes from ComfyUI's BOUNDING_BOX: a box `{"x", "y", "width", "height"}`, a list of them
+    for all frames, or a list of lists, one per frame. The first box of a list counts; NaN where a frame has none.
+
+    Raises:
+        ValueError: it is something else, of another number of frames, or holds no box.
+    """
+    frames = [value] if isinstance(value, Mapping) or not value or isinstance(value[0], Mapping) else value
+    if len(frames) not in (1, num_frames):
+        raise ValueError(f"One box or {num_frames} were expected, one per frame, but there are {len(frames)}.")
+    boxes = np.full((len(frames), 4), np.nan)
+    for t, found in enumerate(frames):
+        first = found if isinstance(found, Mapping) else next(iter(found), None)
+        if first is not None:
+            if not {"x", "y", "width", "height"} <= set(first):
+                raise ValueError(f"A box has x, y, width and height, but this one has {', '.join(map(str, first))}.")
+            boxes[t] = (first["x"], first["y"], first["x"] + first["width"], first["y"] + first["height"])
+    if np.isnan(boxes).all():
+        raise ValueError("The boxes that should point at the face are empty. Connect some, or disconnect them.")
+    return hint_from_boxes(boxes, num_frames)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..progress import Progress, silent
-from ..types import AlignedClip
+from ..types import AlignedClip, FaceTrack
+from .align import has_face
 from .crop import crop_clip
 from .quads import quad_sides_px, quads_to_axes
 
@@ -17,7 +18,7 @@ _PROFILE_DEG, _TILTED_DEG = 45.0, 45.0
 _SMALL_PX = 64.0
 _CUT_OFF = 0.85
 _BLURRED = 0.35
-"""Sharpness below this share of the clip's median counts as motion blur."""
+"""Sharpness below this share of the median of its shot counts as motion blur."""
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,44 @@ class FrameQuality:
     inside: np.ndarray
     """`(T,)` float64 share of the landmarks inside the frame."""
     sharpness: np.ndarray
-    """`(T,)` float64: fine detail of the crop, 1 at the median of the detected frames."""
+    """`(T,)` float64: fine detail of the crop, 1 at the median of the shot's detected frames."""
+    cuts: np.ndarray
+    """`(S - 1,)` int64: first frames of all shots but the first."""
 
     def problems(self) -> dict[str, np.ndarray]:
-        """Frame numbers by problem; problems that do not occur are left out."""
+        """Frame numbers by problem, what to expect in brackets; problems that do not occur are left out."""
         seen = self.present
         found = {
-            "the face is not in the picture": ~seen,
-            "not detected, interpolated": seen & ~self.detected,
-            f"profile (turned by more than {_PROFILE_DEG:.0f} degrees)": seen & (np.abs(self.yaw_deg) > _PROFILE_DEG),
-            f"head tilted by more than {_TILTED_DEG:.0f} degrees": seen & (np.abs(self.roll_deg) > _TILTED_DEG),
-            f"small (crop of less than {_SMALL_PX:.0f} px)": seen & (self.side_px < _SMALL_PX),
-            "cut off by the edge of the frame": seen & (self.inside < _CUT_OFF),
-            "blurred": seen & (self.sharpness < _BLURRED),
+            "Face not in the picture (these frames stay as they are)": ~seen,
+            "Not found, place taken from the frames around": seen & ~self.detected,
+            f"Profile view, turned by more than {_PROFILE_DEG:.0f} degrees (less like the person)": seen
+            & (np.abs(self.yaw_deg) > _PROFILE_DEG),
+            f"Head tilted by more than {_TILTED_DEG:.0f} degrees": seen & (np.abs(self.roll_deg) > _TILTED_DEG),
+            f"Small, crop of less than {_SMALL_PX:.0f} px (little detail to work with)": seen
+            & (self.side_px < _SMALL_PX),
+            "Cut off by the edge of the frame": seen & (self.inside < _CUT_OFF),
+            "Motion blur": seen & (self.sharpness < _BLURRED),
         }
         return {name: np.flatnonzero(frames) for name, frames in found.items() if frames.any()}
 
     def summary(self) -> str:
-        """One line per problem with its frames, for reports; a line that says so if there is none."""
-        total = len(self.detected)
-        lines = [f"{int(self.detected.sum())} of {total} frames detected."]
-        lines += [f"{name}: {len(frames)} ({ranges(frames)})" for name, frames in self.problems().items()]
-        return "\n".join(lines)
+        """What a user wants to know, a line each: how often the face was found, cuts, problems and their frames."""
+        total, found = len(self.detected), int(self.detected.sum())
+        lines = [f"Face found in {found} of {total} frames. Frames are counted from 0.", _cuts_text(self.cuts)]
+        seen = np.flatnonzero(self.present)
+        if len(seen):
+            lines.append(
+                f"Crop: {_span(self.side_px[seen])} px of the frame. Tilt: {_span(self.roll_deg[seen])} degrees."
+            )
+            if np.isfinite(self.yaw_deg[seen]).all():
+                lines[-1] += f" Turn to the side: {_span(self.yaw_deg[seen])} degrees."
+        problems = self.problems()
+        lines += [f"{name}: {counted(frames)}, {ranges(frames)}." for name, frames in problems.items()]
+        return "\n".join(lines if problems else [*lines, "No problems."])
 
 
 def frame_quality(aligned: AlignedClip, *, progress: Progress = silent) -> FrameQuality:
-    """Measure every frame of an aligned clip. Source: ours. Reads the frames once more, 16 at a time."""
+    """Measure every frame of an aligned face. Source: ours. Reads the frames once more, 16 at a time."""
     track, num_frames = aligned.track, aligned.clip.num_frames
     size = (aligned.clip.width, aligned.clip.height)
     inside = ((track.landmarks >= 0) & (track.landmarks <= size)).all(axis=2).mean(axis=1)
@@ -77,7 +90,6 @@ def frame_quality(aligned: AlignedClip, *, progress: Progress = silent) -> Frame
         contrast = grey.std(dim=(1, 2)).clamp_min(1e-3)
         detail[start:stop] = (inner.abs().mean(dim=(1, 2)) / contrast).numpy()
         progress(stop, num_frames)
-    usual = float(np.median(detail[track.detected])) if track.detected.any() else float(np.median(detail))
     return FrameQuality(
         detected=track.detected,
         present=np.ones(num_frames, dtype=bool) if track.present is None else track.present,
@@ -85,8 +97,52 @@ def frame_quality(aligned: AlignedClip, *, progress: Progress = silent) -> Frame
         roll_deg=np.degrees(np.arctan2(x[:, 1], x[:, 0])),
         yaw_deg=np.full(num_frames, np.nan) if track.pose_deg is None else track.pose_deg[:, 0].astype(np.float64),
         inside=inside,
-        sharpness=detail / max(usual, 1e-9),
+        sharpness=detail / _usual(detail, track).clip(1e-9),
+        cuts=_cuts_of(track),
     )
+
+
+def alignment_report(aligned: AlignedClip, *, progress: Progress = silent) -> str:
+    """How the alignment went, in words: `FrameQuality.summary`, or what was cut out where no face was looked for."""
+    if has_face(aligned.track):
+        return frame_quality(aligned, progress=progress).summary()
+    sides = quad_sides_px(aligned.quads)
+    progress(len(sides), len(sides))
+    first = f"No face was looked for: a crop of {_span(sides)} px in all {len(sides)} frames."
+    return f"{first}\n{_cuts_text(_cuts_of(aligned.track))}"
+
+
+def _cuts_of(track: FaceTrack) -> np.ndarray:
+    return np.zeros(0, dtype=np.int64) if track.segments is None else track.segments[1:, 0]
+
+
+def _usual(detail: np.ndarray, track: FaceTrack) -> np.ndarray:
+    """`(T,)` median of `detail` over the detected frames of the shot that each frame lies in."""
+    usual = np.empty_like(detail)
+    for start, stop in [(0, len(detail))] if track.segments is None else track.segments.tolist():
+        found = detail[start:stop][track.detected[start:stop]]
+        usual[start:stop] = np.median(found if len(found) else detail[start:stop])
+    return usual
+
+
+def _cuts_text(cuts: np.ndarray) -> str:
+    return f"Cuts: {len(cuts)}, new shots begin at frames {listed(cuts)}." if len(cuts) else "Cuts: none."
+
+
+def _span(values: np.ndarray) -> str:
+    """Least and largest of `(n,)` numbers as text, "96 to 128"."""
+    low, high = round(float(values.min())), round(float(values.max()))
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def counted(frames: np.ndarray) -> str:
+    """The number of `frames` in words: "1 frame", "5 frames"."""
+    return f"{len(frames)} frame{'' if len(frames) == 1 else 's'}"
+
+
+def listed(frames: np.ndarray, limit: int = 8) -> str:
+    """Frame numbers as text, e.g. "3, 14"; after `limit` of them "..."."""
+    return ", ".join(str(frame) for frame in frames[:limit].tolist()) + (", ..." if len(frames) > limit else "")
 
 
 def ranges(frames: np.ndarray, limit: int = 8) -> str:

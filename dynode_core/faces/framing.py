@@ -1,0 +1,145 @@
+"""What a user asks of the alignment: which part of the frame, and whose face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..progress import Progress, silent
+from ..types import AlignedClip, VideoClip
+from .align import align_detections, align_fixed, smooth_by_segment
+from .cuts import find_segments
+from .detections import Detections, FaceDetector, Search, detect_faces
+from .hints import numbers_in
+from .smoothing import fill_missing
+from .tracking import Pick
+
+FACE, FACE_WIDE, CENTRE_CROP, CUSTOM_QUAD = "face", "face wide", "centre crop", "custom quad"
+FRAMINGS = (FACE, FACE_WIDE, CENTRE_CROP, CUSTOM_QUAD)
+WIDE_SCALE = 1.2
+CENTER_SIGMA = 1.0
+AXES_SIGMA = 3.0
+"""STIT's smoothing of the place, and of size and rotation, in frames (Tzaban et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How `align_as_asked` works."""
+
+    framing: str = FACE
+    """One of `FRAMINGS`: FFHQ's framing of a face, one that is 1.2 times wider, the largest square in the middle of the
+    frame, or `quad`."""
+    crop_size: int = 512
+    """Side of the crops that are handed on, pixels."""
+    scale: float = 1.0
+    """Widens a face's framing further."""
+    smoothing: float = 1.0
+    """Of the path of the crop, in units of STIT's: 1 and 3 frames for place and shape."""
+    pick: Pick = "largest"
+    face_index: int = 0
+    search: Search = "when needed"
+    """See `detect_faces`. "when needed" becomes "always" where a hint points at a face: it may be a small one beside a
+    large one."""
+    quad: np.ndarray | None = None
+    """`(4, 2)` pixels TL, BL, BR, TR for "custom quad"; None: a square around the hint."""
+
+    @property
+    def needs_face(self) -> bool:
+        """Whether the framing follows a face."""
+        return self.framing in (FACE, FACE_WIDE)
+
+    def __post_init__(self) -> None:
+        if self.framing not in FRAMINGS:
+            raise ValueError(f"The framing is one of {', '.join(FRAMINGS)}, but is {self.framing!r}.")
+
+
+def align_as_asked(
+    clip: VideoClip,
+    settings: AlignSettings,
+    open_landmarker: Callable[[], AbstractContextManager[FaceDetector]],
+    *,
+    detections: Detections | None = None,
+    hint: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> AlignedClip:
+    """One quad per frame of `clip`.
+
+    Args:
+        clip: any clip.
+        settings: what is wanted.
+        open_landmarker: called only if faces have to be found.
+        detections: faces that are known already; None: find them.
+        hint: `(1, 4)` or `(T, 4)` boxes x0, y0, x1, y1 in pixels, NaN where there is none; see `hints`.
+        progress: called for every frame.
+
+    Raises:
+        ValueError: the face asked for is not there, or "custom quad" has neither a quad nor a hint.
+    """
+    sigmas = (CENTER_SIGMA * settings.smoothing, AXES_SIGMA * settings.smoothing)
+    if not settings.needs_face:
+        custom = settings.framing == CUSTOM_QUAD
+        if custom and settings.quad is None and hint is None:
+            raise ValueError(
+                "A custom quad was asked for, but none was given. Give 4 corners (8 numbers) or a box (4 numbers) in "
+                "pixels, or point with a box or a mask."
+            )
+        segments = find_segments(clip, progress=progress)
+        quads = settings.quad if custom else None
+        if custom and quads is None and hint is not None:
+            quads = smooth_by_segment(squares_around(hint, clip.num_frames), segments, *sigmas)
+        return align_fixed(clip, quads=quads, crop_size=settings.crop_size, segments=segments)
+    if detections is None:
+        search = "always" if hint is not None and settings.search == "when needed" else settings.search
+        with open_landmarker() as landmarker:
+            detections = detect_faces(clip, landmarker, search=search, progress=progress)
+    return align_detections(
+        clip,
+        detections,
+        crop_size=settings.crop_size,
+        scale=settings.scale * (WIDE_SCALE if settings.framing == FACE_WIDE else 1.0),
+        center_sigma=sigmas[0],
+        axes_sigma=sigmas[1],
+        pick=settings.pick,
+        face_index=settings.face_index,
+        hint=hint,
+    )
+
+
+def squares_around(boxes: np.ndarray, num_frames: int) -> np.ndarray:
+    """`(T, 4, 2)` quads: the smallest upright squares around `(1, 4)` or `(T, 4)` boxes with the same centres.
+
+    Frames without a box (NaN) take one between their neighbours'.
+
+    Raises:
+        ValueError: a box without area.
+    """
+    boxes = np.broadcast_to(boxes, (num_frames, 4))
+    boxes = fill_missing(np.nan_to_num(boxes), np.isfinite(boxes).all(axis=1))
+    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    if (half <= 0).any():
+        raise ValueError(f"The box of frame {int(half.argmin())} has no area. Draw it around what should be cut out.")
+    corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)], dtype=np.float64)
+    return center[:, None] + half[:, None] * corners
+
+
+def quad_from_text(text: str) -> np.ndarray | None:
+    """`(4, 2)` corners from 8 numbers (x, y of top left, bottom left, bottom right, top right), or the square around a
+    box of 4 numbers (left, top, right, bottom), in pixels; None for an empty text.
+
+    Raises:
+        ValueError: another number of numbers, or no area.
+    """
+    if not text.strip():
+        return None
+    numbers = numbers_in(text)
+    if len(numbers) == 4:
+        return squares_around(np.array([numbers]), 1)[0]
+    if len(numbers) != 8:
+        raise ValueError(
+            f"A custom quad is 8 numbers (x and y of top left, bottom left, bottom right, top right) or 4 (left, top, "
+            f"right, bottom) in pixels, but {text!r} holds {len(numbers)}."
+        )
+    return np.array(numbers).reshape(4, 2)
