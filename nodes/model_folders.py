@@ -14,12 +14,16 @@ LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
 PERCEPTUAL = "lpips"
 IDENTITY = "face_recognition"
+TRAJECTORIES = "latent_trajectories"
+SAVED_TRAJECTORIES = "trajectories"
+"""Folder below ComfyUI's output folder where trajectories are saved, and found again."""
 _SUFFIXES = {
     GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt"},
     LANDMARKERS: {".task"},
     DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
     PERCEPTUAL: {".pth"},
     IDENTITY: {".onnx"},
+    TRAJECTORIES: {".safetensors"},
 }
 
 
@@ -33,6 +37,9 @@ def register() -> None:
             logging.getLogger(__name__).warning("Could not create the model folder %s: %s", own, reason)
         paths, known = folder_paths.folder_names_and_paths.get(name, ([], set()))
         joined = [*paths, str(own)] if str(own) not in paths else list(paths)
+        saved = str(Path(folder_paths.get_output_directory()) / SAVED_TRAJECTORIES)
+        if name == TRAJECTORIES and saved not in joined:
+            joined.append(saved)
         folder_paths.folder_names_and_paths[name] = (joined, set(known) | suffixes)
 
 

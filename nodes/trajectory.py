@@ -1,4 +1,4 @@
-"""Fit Trajectory ODE and Solve At Times: the clip as a solution of a differential equation."""
+"""Fit Trajectory ODE: the clip as a solution of a differential equation."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
-from ..dynode_core.checks import check_increasing
+from ..dynode_core.checks import check_family
+from ..dynode_core.inversion.path_loss import PathPictureLoss
 from ..dynode_core.layout import bytes_to_pictures
 from ..dynode_core.ode import (
-    METHODS,
     REFERENCES,
+    GradientSettings,
     TrajectorySettings,
-    clamp_times,
     fit_trajectory,
-    output_times,
     plot_trajectory,
-    solve_at_times,
+    train_trajectory,
 )
-from ..dynode_core.ode.times import PLAYBACKS, ListTimes, parse_times
-from ..dynode_core.types import EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
-from . import sockets
-from .devices import outside_inference_mode
+from ..dynode_core.ode.external import TORCHDIFFEQ_DOPRI5
+from ..dynode_core.types import InvertedClip, LatentTrajectory
+from . import model_folders, sockets
+from .devices import LoadedGenerator, outside_inference_mode
+from .judges import perceptual_on
 from .progress import NodeProgress
 
 AUTOMATIC = "automatic"
 BY_HAND = "by hand"
+CLOSED_FORM, PAPER, RELEASED = "closed form", "gradient (paper)", "gradient (released program)"
 _STRENGTH = io.Float.Input(
     "strength",
     default=1.0,
@@ -38,23 +37,51 @@ _STRENGTH = io.Float.Input(
     step=0.1,
     tooltip="0 passes through every keyframe; more is smoother. In units of the mean gap between keyframes, cubed.",
 )
-_FACTOR = io.Int.Input(
-    "factor",
-    default=4,
-    min=2,
-    max=32,
-    tooltip="As many frames in between that there are this many times as many steps.",
-)
-_COUNT = io.Int.Input("count", default=120, min=1, max=100_000, tooltip="Frames, evenly spread over the clip.")
-_RATE = io.Float.Input(
-    "fps", default=60.0, min=1.0, max=1000.0, step=0.01, tooltip="Frames per second of the clip's own time."
-)
 
-_TIMES = io.String.Input(
-    "times",
-    default="0, 0.5, 1",
-    tooltip="Seconds of the clip, increasing, with commas between them, such as 0, 0.1, 0.25",
-)
+
+_TRAINING = [
+    io.Int.Input(
+        "steps", default=5000, min=1, max=1_000_000, tooltip="Gradient steps. More go on with a finished run."
+    ),
+    io.Float.Input(
+        "learning_rate",
+        default=0.01,
+        min=0.000001,
+        max=1.0,
+        step=0.0001,
+        round=0.000001,
+        tooltip="Of Adam. The paper has 0.01.",
+    ),
+    io.Int.Input("batch", default=8, min=1, max=512, tooltip="Keyframes per step beside the first, at random."),
+]
+_NETWORK = [
+    io.Int.Input("hidden", default=256, min=8, max=4096, tooltip="Units of each hidden layer of the network."),
+    io.Boolean.Input("use_time", default=True, tooltip="Whether the network sees the time, beside the code."),
+    io.Boolean.Input(
+        "adjoint",
+        default=False,
+        tooltip="Gradients by the adjoint equation of torchdiffeq: constant memory, but slower.",
+    ),
+    io.Float.Input(
+        "image_weight",
+        default=0.0,
+        min=0.0,
+        max=1000.0,
+        step=0.01,
+        tooltip="Weight of the difference of the pictures; needs the generator. Each step then renders faces: slow.",
+    ),
+    io.Float.Input(
+        "feature_weight",
+        default=0.0,
+        min=0.0,
+        max=1000.0,
+        step=0.01,
+        tooltip="Weight of the perceptual distance of the pictures; needs the generator.",
+    ),
+    io.Combo.Input(
+        "picture_size", options=["64", "128", "256", "512"], default="128", tooltip="Side of those pictures in pixels."
+    ),
+]
 
 
 class FitTrajectory(io.ComfyNode):
@@ -97,20 +124,63 @@ class FitTrajectory(io.ComfyNode):
         reference: str,
         check_held_out: bool,
         seed: int,
+        fit: Mapping[str, Any] | None = None,
+        generator: LoadedGenerator | None = None,
     ) -> io.NodeOutput:
-        settings = TrajectorySettings(
-            reference=reference,
-            smoothing=smoothing["strength"] if smoothing["smoothing"] == BY_HAND else None,
-            rank=rank,
-            state_dependence=state_dependence,
-            cuts=cuts,
-            check_held_out=check_held_out,
-            seed=seed,
-            device=str(comfy.model_management.get_torch_device()),
-        )
-        trajectory = fit_trajectory(codes, settings, progress=NodeProgress())
+        if fit is not None and fit["fit"] != CLOSED_FORM:
+            trajectory = train(codes, fit, seed, generator)
+        else:
+            settings = TrajectorySettings(
+                reference=reference,
+                smoothing=smoothing["strength"] if smoothing["smoothing"] == BY_HAND else None,
+                rank=rank,
+                state_dependence=state_dependence,
+                cuts=cuts,
+                check_held_out=check_held_out,
+                seed=seed,
+                device=str(comfy.model_management.get_torch_device()),
+            )
+            trajectory = fit_trajectory(codes, settings, progress=NodeProgress())
         plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
         return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=cls))
+
+
+def train(
+    codes: InvertedClip, fit: Mapping[str, Any], seed: int, generator: LoadedGenerator | None
+) -> LatentTrajectory:
+    """Train by gradients, with losses on pictures if their weights ask for them."""
+    image_weight, feature_weight = fit.get("image_weight", 0.0), fit.get("feature_weight", 0.0)
+    pictures = None
+    if image_weight > 0 or feature_weight > 0:
+        if generator is None:
+            raise ValueError("image_weight and feature_weight need the generator: connect it, or set both to 0.")
+        check_family("The codes", codes.family, generator.family)
+        model = generator.ready()
+        perceptual = perceptual_on(model.device) if feature_weight > 0 else None
+        size = int(fit["picture_size"])
+        pictures = PathPictureLoss(model, perceptual, size, image_weight, feature_weight, codes.tuning)
+    adjoint = fit.get("adjoint", False)
+    settings = GradientSettings(
+        variant="released" if fit["fit"] == RELEASED else "paper",
+        steps=fit["steps"],
+        learning_rate=fit["learning_rate"],
+        batch=fit["batch"],
+        hidden=fit.get("hidden", 256),
+        use_time=fit.get("use_time", True),
+        solver=TORCHDIFFEQ_DOPRI5 if adjoint else "dopri5",
+        adjoint=adjoint,
+        picture_weight=0.0 if pictures is None else 1.0,
+        seed=seed,
+        device=str(comfy.model_management.get_torch_device()),
+    )
+    return train_trajectory(
+        codes,
+        settings,
+        picture_loss=pictures,
+        picture_loss_id="" if pictures is None else pictures.loss_id,
+        cache_dir=model_folders.cache_dir("trajectories"),
+        progress=NodeProgress(),
+    )
 
 
 def fit_report(trajectory: LatentTrajectory) -> str:
@@ -120,6 +190,11 @@ def fit_report(trajectory: LatentTrajectory) -> str:
     lines = [f"WARNING: {warning}" for warning in warnings]
     lines.append(f"keyframes: {len(trajectory.times)} over {trajectory.times[-1] - trajectory.times[0]:.2f} s")
     for name, value in facts.items():
+        if name == "losses":
+            name, value = (
+                "loss at first / last / lowest",
+                " / ".join(f"{x:.4g}" for x in (value[0], value[-1], min(value))),
+            )
         shown = f"{value:.4g}" if isinstance(value, float) else value
         lines.append(f"{name.replace('_', ' ')}: {shown}")
     return "\n".join(lines)
@@ -178,149 +253,22 @@ def _fit_inputs() -> list[io.Input]:
             tooltip="Of the random parts of the field. Same seed, same trajectory.",
             advanced=True,
         ),
-    ]
-
-
-class SolveAtTimes(io.ComfyNode):
-    """Integrate the trajectory from the (edited) first code and take it at the wanted times."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="DynODE_SolveAtTimes",
-            display_name="Solve At Times",
-            category=sockets.CATEGORY,
-            description="Solves the trajectory from the first code, edited or not, and takes its codes at the wanted "
-            "times: the clip's own frames, in-between frames, another frame rate, or a list.",
-            search_aliases=["ode solve", "slow motion", "interpolate frames", "retime", "frame rate", "dynode"],
-            inputs=_solve_inputs(),
-            outputs=[
-                sockets.Sample.Output(id="sample", display_name="sample", tooltip="For StyleGAN2 Render."),
-                io.String.Output(id="report", display_name="report", tooltip="Times, solver and its work, as text."),
-            ],
-        )
-
-    @classmethod
-    def check_lazy_status(cls, mode: Mapping[str, tuple[Any, str]], **inputs: Any) -> list[str]:
-        """Refuse times that make no sense before the trajectory, and with it the inversion, is computed.
-
-        The edit is asked for first, so that Edit First Latent can refuse what does not fit as early.
-        """
-        choice = parse_times(times_spec({name: value for name, (value, _) in mode.items()}))
-        if isinstance(choice, ListTimes):
-            check_increasing("The list of times", np.array(choice.seconds))
-        waiting: list[str] = [name for name in ("latent", "trajectory") if name in inputs and inputs[name] is None]
-        return waiting[:1]
-
-    @classmethod
-    @outside_inference_mode
-    @torch.no_grad()
-    def execute(
-        cls,
-        trajectory: LatentTrajectory,
-        mode: Mapping[str, Any],
-        playback: str,
-        method: str,
-        rtol: float,
-        atol: float,
-        faithful: float,
-        latent: EditedLatent | None = None,
-    ) -> io.NodeOutput:
-        progress = NodeProgress()
-        progress(0, 1)
-        wanted, fps = output_times(trajectory, times_spec(mode), playback=playback)
-        inside, notes = clamp_times(trajectory, wanted)
-        sample = solve_at_times(
-            trajectory, inside, latent=latent, method=method, rtol=rtol, atol=atol, faithful=faithful, fps=fps
-        )
-        progress(1, 1)
-        return io.NodeOutput(sample, "\n".join([*notes, sample_report(sample)]))
-
-
-def times_spec(mode: Mapping[str, Any]) -> str:
-    """What `ode.output_times` reads, from the value of the input mode."""
-    chosen = mode["mode"]
-    if chosen == "factor":
-        return f"x{mode['factor']}"
-    if chosen == "count":
-        return f"{mode['count']} frames"
-    if chosen == "fps":
-        return f"{mode['fps']:g} fps"
-    return mode["times"] if chosen == "list" else "same"
-
-
-def sample_report(sample: TrajectorySample) -> str:
-    """The facts of a solution, one per line."""
-    lines = [
-        f"{len(sample.times)} frames from {sample.times[0]:.3f} s to {sample.times[-1]:.3f} s, played at "
-        f"{float(sample.fps):.3f} fps",
-        f"solver: {sample.status}, {sample.nfe} evaluations in sequence",
-        f"edits: {', '.join(sample.edits) or 'none'}",
-    ]
-    return "\n".join(lines)
-
-
-def _solve_inputs() -> list[io.Input]:
-    return [
-        sockets.Trajectory.Input("trajectory", lazy=True, tooltip="From Fit Trajectory ODE."),
-        sockets.Latent.Input(
-            "latent", optional=True, lazy=True, tooltip="From Edit First Latent. Without it the clip stays as it was."
-        ),
         io.DynamicCombo.Input(
-            "mode",
+            "fit",
             options=[
-                io.DynamicCombo.Option("same", []),
-                io.DynamicCombo.Option("factor", [_FACTOR]),
-                io.DynamicCombo.Option("count", [_COUNT]),
-                io.DynamicCombo.Option("fps", [_RATE]),
-                io.DynamicCombo.Option("list", [_TIMES]),
+                io.DynamicCombo.Option(CLOSED_FORM, []),
+                io.DynamicCombo.Option(PAPER, [*_TRAINING, *_NETWORK]),
+                io.DynamicCombo.Option(RELEASED, _TRAINING),
             ],
-            tooltip="Which times: those of the clip's frames, n times as many steps, a number of frames, a frame rate, "
-            "or a list of seconds.",
+            optional=True,
+            tooltip="How the field is found. closed form takes a second and is closest to the codes; the others train "
+            "a network by gradients, as the paper and the authors' program do, and ignore the inputs above but the "
+            "seed.",
         ),
-        io.Combo.Input(
-            "playback",
-            options=list(PLAYBACKS),
-            default=PLAYBACKS[0],
-            tooltip="With more frames: play them in the same time (smoother), or at the clip's frame rate (slower).",
-        ),
-        io.Combo.Input(
-            "method",
-            options=list(METHODS),
-            default=METHODS[0],
-            tooltip="The solver. dopri5 is adaptive and right for almost everything; parallel treats all times at "
-            "once; the others come from torchdiffeq, for comparison.",
-            advanced=True,
-        ),
-        io.Float.Input(
-            "rtol",
-            default=1e-5,
-            min=1e-9,
-            max=1e-1,
-            step=1e-6,
-            round=1e-9,
-            tooltip="Relative tolerance of adaptive solvers.",
-            advanced=True,
-        ),
-        io.Float.Input(
-            "atol",
-            default=1e-6,
-            min=1e-10,
-            max=1e-1,
-            step=1e-7,
-            round=1e-10,
-            tooltip="Absolute tolerance of adaptive solvers.",
-            advanced=True,
-        ),
-        io.Float.Input(
-            "faithful",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="1 keeps every keyframe as it was inverted; 0 keeps only the smooth path, which calms trembling.",
+        sockets.Generator.Input(
+            "generator", optional=True, tooltip="Only for training with image_weight or feature_weight."
         ),
     ]
 
 
-NODES = [FitTrajectory, SolveAtTimes]
+NODES = [FitTrajectory]

@@ -194,7 +194,8 @@ def train_trajectory(
         if course.step % settings.evaluate_every == 0:
             trainer.look(course)
             cache.store(course, *parts)
-            preview = plot and plot.draw(trainer.solved_codes(), course.losses, settings.evaluate_every)
+            if plot is not None:
+                preview = plot.draw(trainer.solved_codes(), course.losses, settings.evaluate_every)
         try:
             progress(course.step, settings.steps, preview)
         except BaseException:

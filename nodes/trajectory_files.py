@@ -1,0 +1,110 @@
+"""Save and Load Trajectory: a fitted clip as a file, to solve later or elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..dynode_core.layout import bytes_to_pictures
+from ..dynode_core.ode import load_trajectory, plot_trajectory, save_trajectory
+from ..dynode_core.types import LatentTrajectory
+from . import model_folders, sockets
+from .devices import outside_inference_mode
+from .trajectory import fit_report
+
+NO_FILE = "none"
+SUFFIX = ".safetensors"
+
+
+class SaveTrajectory(io.ComfyNode):
+    """Write a trajectory into the output folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynODE_SaveTrajectory",
+            display_name="Save Trajectory",
+            category=sockets.CATEGORY,
+            description="Writes the trajectory to a safetensors file in ComfyUI's output folder. Load Trajectory reads "
+            "it again, so that the clip need not be inverted anew.",
+            search_aliases=["export trajectory", "save latent path", "save ode", "dynode"],
+            inputs=[
+                sockets.Trajectory.Input("trajectory", tooltip="From Fit Trajectory ODE."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{model_folders.SAVED_TRAJECTORIES}/clip",
+                    tooltip="Folder and beginning of the name, within ComfyUI's output folder. A number is added.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(id="path", display_name="path", tooltip="The file that was written."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    @outside_inference_mode
+    def execute(cls, trajectory: LatentTrajectory, filename_prefix: str) -> io.NodeOutput:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        file = f"{name}_{counter:05}_{SUFFIX}"
+        path = Path(folder) / file
+        save_trajectory(trajectory, path)
+        return io.NodeOutput(str(path), ui=ui.PreviewText(os.path.join(subfolder, file)))
+
+
+class LoadTrajectory(io.ComfyNode):
+    """Read a trajectory from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynODE_LoadTrajectory",
+            display_name="Load Trajectory",
+            category=sockets.CATEGORY,
+            description="Reads a trajectory that Save Trajectory or the command line wrote. Nothing in such a file is "
+            "ever executed.",
+            search_aliases=["import trajectory", "load latent path", "load ode", "dynode"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=model_folders.files(model_folders.TRAJECTORIES) or [NO_FILE],
+                    tooltip="Files in models/latent_trajectories, and in the folder trajectories of the output folder.",
+                )
+            ],
+            outputs=[
+                sockets.Trajectory.Output(
+                    id="trajectory", display_name="trajectory", tooltip="For Edit First Latent and Solve At Times."
+                ),
+                io.Image.Output(
+                    id="plot",
+                    display_name="plot",
+                    tooltip="The strongest axes of the codes against time: keyframes as points, the solution as lines.",
+                ),
+                io.String.Output(
+                    id="report", display_name="report", tooltip="What was checked after the fit, as text."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> Any:
+        path = folder_paths.get_full_path(model_folders.TRAJECTORIES, file)
+        if path is None:
+            return file
+        return (file, Path(path).stat().st_mtime_ns, Path(path).stat().st_size)
+
+    @classmethod
+    @outside_inference_mode
+    def execute(cls, file: str) -> io.NodeOutput:
+        trajectory = load_trajectory(model_folders.full_path(model_folders.TRAJECTORIES, file))
+        plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
+        return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=cls))
+
+
+NODES = [SaveTrajectory, LoadTrajectory]

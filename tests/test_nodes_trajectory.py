@@ -1,0 +1,144 @@
+"""The nodes of the trajectory: fits, options of the solve, files, and widgets that keep their places."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from problems import FAMILY, inverted_clip, smooth_codes
+
+from dynode_pack.dynode_core.types import EditedLatent, InvertedClip
+
+pytestmark = pytest.mark.comfy
+NodeModule = Callable[[str], ModuleType]
+CLOSED = ({"smoothing": "automatic"}, 0.0, "auto", 64, "auto", False, 0)
+SAME: dict[str, Any] = {"mode": {"mode": "same"}, "playback": "same speed"} | {
+    "method": "dopri5",
+    "rtol": 1e-5,
+    "atol": 1e-6,
+    "faithful": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def node_module() -> NodeModule:
+    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
+    import comfy_env
+
+    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
+    importlib.import_module("comfy.cli_args").args.cpu = True
+    return lambda name: importlib.import_module(f"dynode_pack.nodes.{name}")
+
+
+@pytest.fixture(autouse=True)
+def folders(node_module: NodeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """ComfyUI's folders in a place of their own."""
+    paths = importlib.import_module("folder_paths")
+    monkeypatch.setattr(paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(paths, "folder_names_and_paths", {})
+    monkeypatch.setattr(paths, "filename_list_cache", {})
+    for kind in ("output", "temp", "user"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.setattr(paths, f"{kind}_directory", str(tmp_path / kind))
+    node_module("model_folders").register()
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def clip() -> InvertedClip:
+    return inverted_clip(smooth_codes(9, rows=2, channels=8, axes=3), np.arange(9) / 25)
+
+
+def fitted(node_module: NodeModule, clip: InvertedClip, **options: Any) -> Any:
+    return node_module("trajectory").FitTrajectory.execute(clip, *CLOSED, **options).result
+
+
+def latent(clip: InvertedClip, size: float, name: str) -> EditedLatent:
+    return EditedLatent(clip.w_plus[0] + size, clip.w_plus[0], (name,), FAMILY)
+
+
+def test_training_fits_show_their_losses_and_are_kept(
+    node_module: NodeModule, clip: InvertedClip, folders: Path
+) -> None:
+    fit = {"fit": "gradient (paper)", "steps": 3, "learning_rate": 0.01, "batch": 4, "hidden": 8, "use_time": True}
+    trajectory, plot, report = fitted(node_module, clip, fit=fit | {"adjoint": False})
+    assert plot.shape[0] == 1 and "loss at first / last / lowest:" in report
+    assert "resumed at: 0" in report
+    assert len(list(folders.rglob("trajectories/*.safetensors"))) == 1
+    assert "resumed at: 3" in fitted(node_module, clip, fit=fit)[2]
+    with pytest.raises(ValueError, match="need the generator"):
+        fitted(node_module, clip, fit=fit | {"image_weight": 1.0})
+
+
+def test_a_saved_trajectory_is_listed_loaded_and_solves_the_same(
+    node_module: NodeModule, clip: InvertedClip, folders: Path
+) -> None:
+    files, solve = node_module("trajectory_files"), node_module("solve").SolveAtTimes
+    trajectory = fitted(node_module, clip)[0]
+    first, second = (files.SaveTrajectory.execute(trajectory, "trajectories/clip").result[0] for _ in range(2))
+    assert first != second and Path(first).parent == folders / "output" / "trajectories"
+    listed = node_module("model_folders").files("latent_trajectories")
+    assert listed == [Path(first).name, Path(second).name]
+    loaded, plot, report = files.LoadTrajectory.execute(listed[0]).result
+    assert plot.shape[0] == 1 and "keyframes: 9" in report
+    codes = [solve.execute(one, **SAME).result[0][0].w_plus[:] for one in (trajectory, loaded)]
+    assert torch.equal(*codes)
+    with pytest.raises(FileNotFoundError, match="latent_trajectories"):
+        files.LoadTrajectory.execute("gone.safetensors")
+    with pytest.raises(Exception, match="outside"):
+        files.SaveTrajectory.execute(trajectory, "../elsewhere")
+
+
+def test_several_latents_give_a_list_of_samples(node_module: NodeModule, clip: InvertedClip) -> None:
+    solve, trajectory = node_module("solve").SolveAtTimes, fitted(node_module, clip)[0]
+    assert solve.GET_NODE_INFO_V1()["output_is_list"] == [True, False]
+    edits = {"latent": latent(clip, 0.1, "smile=1"), "latent_3": latent(clip, -0.1, "smile=-1")}
+    samples, report = solve.execute(trajectory, **SAME, **edits).result
+    assert [sample.edits for sample in samples] == [("smile=1",), ("smile=-1",)]
+    assert "edits: smile=1\n" in report and report.endswith("edits: smile=-1")
+    assert len(solve.execute(trajectory, **SAME).result[0]) == 1
+
+
+def test_later_edits_variation_and_extrapolation_reach_the_solver(node_module: NodeModule, clip: InvertedClip) -> None:
+    solve, trajectory = node_module("solve").SolveAtTimes, fitted(node_module, clip)[0]
+    later = solve.execute(trajectory, **SAME, later=latent(clip, 0.5, "age=1"), later_s=0.2).result[0][0]
+    change = (later.w_plus[:] - later.base_w_plus[:]).mean(dim=(1, 2))
+    assert abs(float(change[0])) < 1e-3 and float(change[-1]) == pytest.approx(0.5, abs=0.01)
+    swaying = solve.execute(trajectory, **SAME, variation=0.5, variation_length_s=0.1).result[0][0]
+    assert not torch.allclose(swaying.w_plus[:], swaying.base_w_plus[:], atol=1e-2)
+    beyond = SAME | {"mode": {"mode": "list", "times": "0, 1"}}
+    samples, report = solve.execute(trajectory, **beyond, extrapolate_s=0.1).result
+    assert samples[0].times[-1] == 1.0 and report.startswith("WARNING: 1 of 2 times lie outside the clip")
+    assert solve.execute(trajectory, **beyond).result[0][0].times[-1] == pytest.approx(8 / 25)
+
+
+def test_a_curve_runs_there_and_back(node_module: NodeModule, clip: InvertedClip) -> None:
+    solve, trajectory = node_module("solve").SolveAtTimes, fitted(node_module, clip)[0]
+    mode = {"mode": "curve", "curve": "ping-pong", "frames_per_frame": 1.0, "bend": 1.0, "repeats": 1}
+    sample = solve.execute(trajectory, **SAME | {"mode": mode | {"ramp_speed": 4.0}}).result[0][0]
+    assert len(sample.times) == 17 and sample.times[8] == pytest.approx(8 / 25) and sample.times[-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("module", "node", "required"),
+    [
+        (
+            "trajectory",
+            "FitTrajectory",
+            ["codes", "smoothing", "state_dependence", "cuts", "rank", "reference", "check_held_out", "seed"],
+        ),
+        ("solve", "SolveAtTimes", ["trajectory", "mode", "playback", "method", "rtol", "atol", "faithful"]),
+    ],
+)
+def test_prompts_of_earlier_versions_lack_nothing(
+    node_module: NodeModule, module: str, node: str, required: list[str]
+) -> None:
+    info = getattr(node_module(module), node).GET_NODE_INFO_V1()
+    assert list(info["input"]["required"]) == required
