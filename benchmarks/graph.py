@@ -34,6 +34,7 @@ from comfy_server import ComfyServer  # noqa: E402
 from progress_lines import ProgressLines  # noqa: E402
 
 TIMES = 24
+CROP_PX = 512
 SMILE, MOUTH_OPEN, EYES_CLOSED = (44, 45), (25,), (9, 10)
 """Indices into mediapipe's 52 blendshapes."""
 
@@ -127,15 +128,16 @@ def measure(
     from dynode_core.metrics.identity import IdentityEmbedder
     from dynode_core.model_files import find_landmarker
 
-    before, after = demo_sheet._frames_at(clip, times), demo_sheet._frames_at(video, times)
-    quads = demo_sheet._quads(before)
-    columns = [demo_sheet.network_to_bytes(demo_sheet.crop(frames, quads, 512)) for frames in (before, after)]
+    before, after = demo_sheet.frames_at(clip, times), demo_sheet.frames_at(video, times)
+    quads = demo_sheet.face_quads(before)
+    columns = [demo_sheet.network_to_bytes(demo_sheet.crop(frames, quads, CROP_PX)) for frames in (before, after)]
     pictures = {"original": list(columns[0]), "blended": list(columns[1])}
     pictures |= {
-        name: [demo_sheet._read(file) for file in files] for name, files in (("inverted", inverted), ("edited", edited))
+        name: [demo_sheet.read_picture(file, CROP_PX) for file in files]
+        for name, files in (("inverted", inverted), ("edited", edited))
     }
     identity = IdentityEmbedder(embedder) if embedder else None
-    with FaceLandmarker(find_landmarker()) as landmarker:
+    with demo_sheet.without_native_log(), FaceLandmarker(find_landmarker()) as landmarker:
         found = {
             name: [next(iter(landmarker.detect(np.asarray(p))), None) for p in column]
             for name, column in pictures.items()

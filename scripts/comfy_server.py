@@ -23,8 +23,6 @@ PACK_FOLDER = "ComfyUI-DynODE"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 START_DEADLINE_S = 600.0
 STOP_DEADLINE_S = 15.0
-MEMORY_SETTINGS = {"MALLOC_ARENA_MAX": "1"}
-"""ComfyUI runs nodes in a thread. With one arena glibc lets it keep big blocks: twice as fast on a CPU."""
 PR_SET_PDEATHSIG = 1
 """From Linux's <sys/prctl.h>."""
 
@@ -92,7 +90,7 @@ class ComfyServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform.startswith("linux") else None,
-                env={**MEMORY_SETTINGS, **os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"},
             )
         try:
             self._wait_until_it_answers()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +30,20 @@ HEADER_PX = 28
 COLUMNS = ("original", "inverted", "edited", "blended")
 
 
+@contextlib.contextmanager
+def without_native_log() -> Iterator[None]:
+    """Keep what mediapipe's native code writes to the error output away from the reader of the demo."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def write(
     path: Path, original: Path, blended: Path, times: Sequence[float], inverted: Sequence[Path], edited: Sequence[Path]
 ) -> None:
@@ -41,31 +57,32 @@ def write(
         inverted: one picture of the generator per row, before the edit.
         edited: the same after it.
     """
-    before, after = _frames_at(original, times), _frames_at(blended, times)
-    quads = _quads(before)
+    before, after = frames_at(original, times), frames_at(blended, times)
+    quads = face_quads(before)
     rows = []
     for column in (before, after):
         rows.append(list(network_to_bytes(crop(column, quads, TILE_PX))))
-    pictures = [[_read(file) for file in files] for files in (inverted, edited)]
+    pictures = [[read_picture(file, TILE_PX) for file in files] for files in (inverted, edited)]
     _draw(path, [rows[0], *pictures, rows[1]], times)
 
 
-def _frames_at(file: Path, times: Sequence[float]) -> torch.Tensor:
+def frames_at(file: Path, times: Sequence[float]) -> torch.Tensor:
     """`(N, H, W, 3)` in [0, 1]: the frames nearest to `times`."""
     clip = FileClip(file)
     return clip.read([int(np.abs(clip.frame_times - second).argmin()) for second in times])
 
 
-def _quads(frames: torch.Tensor) -> np.ndarray:
+def face_quads(frames: torch.Tensor) -> np.ndarray:
     """`(N, 4, 2)` pixels: the square of the face in each frame, found again because nodes hand it on in memory only."""
-    with FaceLandmarker(find_landmarker()) as landmarker:
+    with without_native_log(), FaceLandmarker(find_landmarker()) as landmarker:
         aligned = align_clip(TensorClip(frames, Fraction(1)), landmarker, center_sigma=0.0, axes_sigma=0.0)
     return aligned.quads
 
 
-def _read(file: Path) -> np.ndarray:
+def read_picture(file: Path, side: int) -> np.ndarray:
+    """`(side, side, 3)` uint8 of a square picture."""
     with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB").resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS))
+        return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _draw(path: Path, columns: Sequence[Sequence[np.ndarray]], times: Sequence[float]) -> None:
