@@ -34,7 +34,7 @@ def node_texts(object_info: dict[str, Any]) -> dict[str, Any]:
                 )
             },
         }
-        for name, node in object_info.items()
+        for name, node in sorted(object_info.items())
         if name.startswith("DynODE_")
     }
 

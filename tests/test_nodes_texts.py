@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from node_texts import TEXTS, node_texts
 
 pytestmark = [pytest.mark.comfy, pytest.mark.weights]
