@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from onnx_writer import embedder
@@ -14,6 +17,7 @@ from dynode_pack.dynode_core.editing import apply_direction, first_latent
 from dynode_pack.dynode_core.generators.tuning import tunable_copy, with_tuning
 from dynode_pack.dynode_core.inversion import IdentityNetwork, InversionSettings, LossWeights, invert_clip
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
+from dynode_pack.dynode_core.inversion.expression_shift import STRENGTH_PER_BLENDSHAPE, expression_shift
 from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss
 from dynode_pack.dynode_core.ode import fit_trajectory, solve_at_times
@@ -38,7 +42,8 @@ def _refine(generator, codes, stage, tuning_of_targets, **options):
 
     space = measure_code_space(generator)
     start = codes + 0.05 * torch.randn(codes.shape, generator=torch.Generator().manual_seed(3))
-    result = refine_together(generator, start, stage, loss_of, space, on_step=lambda k, image: None, **options)
+    options = {"on_step": lambda k, image: None} | options
+    result = refine_together(generator, start, stage, loss_of, space, **options)
     found = render(generator, result.w_plus, tuning=result.tuning, size=stage.size)
     before = render(generator, start, size=stage.size)
     error = float((found - targets).square().mean())
@@ -68,6 +73,80 @@ def test_refinement_gives_the_same_result_for_the_same_seed():
     first, second = (_refine(generator, _codes(generator), stage, None, seed=4)[0] for _ in range(2))
     assert torch.equal(first.w_plus, second.w_plus)
     assert all(torch.equal(first.tuning.weights[name], second.tuning.weights[name]) for name in first.tuning.weights)
+
+
+def test_refinement_that_was_cut_off_goes_on_to_the_same_result():
+    generator = tiny_mobile()
+    stage, states = JointStage(64, 3, 0.03, weight_rate=0.01), []
+    whole = _refine(generator, _codes(generator), stage, None, on_round=states.append)[0]
+    assert [int(state["steps"]) for state in states] == [3, 6, 9]
+    seen = []
+    resumed = _refine(
+        generator, _codes(generator), stage, None, resume=states[0], on_step=lambda k, image: seen.append(k)
+    )[0]
+    assert len(seen) == 6
+    assert torch.equal(resumed.w_plus, whole.w_plus) and resumed.losses == whole.losses
+    assert all(torch.equal(resumed.tuning.weights[name], value) for name, value in whole.tuning.weights.items())
+
+
+def test_state_of_another_stage_is_not_taken_over():
+    generator = tiny_mobile()
+    seen = []
+    _refine(
+        generator,
+        _codes(generator),
+        JointStage(64, 2, 0.03),
+        None,
+        resume={"steps": torch.tensor(3)},
+        on_step=lambda k, image: seen.append(k),
+    )
+    assert len(seen) == 6
+
+
+def test_keyframe_that_is_good_enough_is_left_alone():
+    generator = tiny_mobile()
+    pictures = []
+    _refine(
+        generator,
+        _codes(generator),
+        JointStage(64, 3, 0.03),
+        None,
+        loss_target=10.0,
+        on_step=lambda k, image: pictures.append(image),
+    )
+    assert [picture is None for picture in pictures] == [False] * 3 + [True] * 6
+
+
+def _blendshape_clip(**values):
+    """Five frames in which blendshapes rise from 0 to 1."""
+    generator = tiny_mobile()
+    aligned, _ = _clip_of(generator, 5)
+    blendshapes = np.zeros((5, 52), np.float32)
+    for index in values.pop("rising", ()):
+        blendshapes[:, index] = np.linspace(0, 1, 5)
+    return replace(aligned, track=replace(aligned.track, blendshapes=blendshapes))
+
+
+def test_start_moves_along_the_direction_of_what_the_face_does():
+    aligned = _blendshape_clip(rising=(25,))
+    random = torch.Generator().manual_seed(0)
+    names = ("mouth open", "eyes closed", "roll")
+    directions = {name: EditDirection(name, torch.randn(16, generator=random), "any", (0.2, 0.5)) for name in names}
+    shift = expression_shift(aligned, np.array([0, 2, 4]), directions, 10)
+    assert shift.shape == (3, 10, 16)
+    assert not shift[0].any() and not shift[:, :2].any() and not shift[:, 5:].any()
+    torch.testing.assert_close(
+        shift[2, 2:5], STRENGTH_PER_BLENDSHAPE * directions["mouth open"].direction.expand(3, 16)
+    )
+    torch.testing.assert_close(shift[1], shift[2] / 2)
+
+
+def test_start_stays_where_nothing_was_measured():
+    aligned = _blendshape_clip(rising=(25,))
+    assert not expression_shift(aligned, np.array([0, 4]), {}, 10).any()
+    unmeasured = replace(aligned, track=replace(aligned.track, blendshapes=None))
+    direction = {"mouth open": EditDirection("mouth open", torch.ones(16), "any")}
+    assert not expression_shift(unmeasured, np.array([0, 4]), direction, 10).any()
 
 
 @pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
