@@ -159,7 +159,7 @@ def plain_facts(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-_OPTIONAL_TRACK = ("blendshapes", "pose_deg", "present", "segments")
+_OPTIONAL_TRACK = ("blendshapes", "pose_deg", "present", "segments", "sharpness")
 
 
 def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from .generators import Generator
 from .inversion import IdentityNetwork, InversionSettings, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
-from .progress import part_of
 from .rendering import RenderedFaces
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
@@ -122,10 +122,9 @@ def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedCl
             settings,
             lambda: FaceLandmarker(find_landmarker(place.folders)),
             hint=hint,
-            progress=part_of(progress, 0, 2),
+            progress=progress,
         )
-        report = alignment_report(aligned, progress=part_of(progress, 1, 2))
-    place.say(report)
+    place.say(alignment_report(aligned))
     return aligned
 
 
@@ -189,14 +188,19 @@ def solve(
 ) -> TrajectorySample:
     """Take the trajectory at the wanted times."""
     times, fps = ode.output_times(trajectory, options.times)
-    times, notes = ode.clamp_times(trajectory, times)
+    times, notes = ode.clamp_times(trajectory, times, extrapolate_s=options.extrapolate)
     for note in notes:
         place.say(f"note: {note}")
-    with place.step("solve"):
+    with place.step("solve"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the notes were said
         return ode.solve_at_times(
             trajectory,
             times,
             latent=latent,
+            anchor_s=options.anchor,
+            variation=ode.Variation(options.vary, options.vary_seconds, options.vary_seed),
+            extrapolate_s=options.extrapolate,
+            stream=True,
             method=options.method,
             rtol=options.rtol,
             atol=options.atol,

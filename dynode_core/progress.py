@@ -20,12 +20,3 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, preview: np.ndarray | None = None) -> None:
     """Report to nobody."""
-
-
-def part_of(progress: Progress, number: int, count: int) -> Progress:
-    """What to hand to part `number` (from 0) of work in `count` parts with the same number of units each."""
-
-    def report(done: int, total: int, preview: np.ndarray | None = None) -> None:
-        progress(number * total + done, count * total, preview)
-
-    return report

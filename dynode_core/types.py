@@ -81,6 +81,8 @@ class FaceTrack:
     to invert or edit; a missed detection is present. None: present everywhere."""
     segments: np.ndarray | None = None
     """`(S, 2)` int64 first frame and frame after the last of each shot, in order, without gaps. None: one shot."""
+    sharpness: np.ndarray | None = None
+    """`(T,)` float32, 0 or more: see `faces.sharpness`; NaN where nothing was detected."""
 
     def __post_init__(self) -> None:
         num_frames = len(self.landmarks)
@@ -92,6 +94,8 @@ class FaceTrack:
             check_shape("present", self.present, (num_frames,))
         if self.segments is not None:
             check_shape("segments", self.segments, ("S", 2))
+        if self.sharpness is not None:
+            check_shape("sharpness", self.sharpness, (num_frames,))
         check_finite("landmarks", self.landmarks)
 
 

@@ -19,7 +19,6 @@ from ..dynode_core.faces.quality import alignment_report
 from ..dynode_core.faces.tracking import PICKS, Pick
 from ..dynode_core.layout import pictures_to_bytes
 from ..dynode_core.model_files import find_landmarker
-from ..dynode_core.progress import part_of
 from ..dynode_core.types import AlignedClip, VideoClip
 from . import model_folders, sockets
 from .clips import clip_of
@@ -96,13 +95,12 @@ class FrameAlign(io.ComfyNode):
             search=cast(Search, search),
             quad=quad_from_text(custom_quad),
         )
-        finding, checking = part_of(progress, 0, 2), part_of(progress, 1, 2)
         hint = _hint(clip, face_point, face_mask, face_box)
         known = None
         if face_landmarks is not None and settings.needs_face:
-            known = detections_from_core(face_landmarks, clip, progress=finding)
-        aligned = align_as_asked(clip, settings, _landmarker, detections=known, hint=hint, progress=finding)
-        report = alignment_report(aligned, progress=checking)
+            known = detections_from_core(face_landmarks, clip, progress=progress)
+        aligned = align_as_asked(clip, settings, _landmarker, detections=known, hint=hint, progress=progress)
+        report = alignment_report(aligned)
         crops = gather_faces(lambda start, stop: crop_clip(aligned, range(start, stop)), wanted, CROP_CHUNK)
         return io.NodeOutput(aligned, crops, alignment_sheet(aligned), report)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from dynode_pack.dynode_core.faces.hints import hint_from_core_boxes, hint_from_
 from dynode_pack.dynode_core.faces.landmarks import Face
 from dynode_pack.dynode_core.faces.quads import quad_sides_px
 from dynode_pack.dynode_core.faces.quality import alignment_report
-from dynode_pack.dynode_core.progress import part_of
+from dynode_pack.dynode_core.faces.sharpness import face_sharpness
 
 HEIGHT, WIDTH = 60, 80
 SHAPE = np.zeros((68, 2))
@@ -170,13 +171,24 @@ def test_the_report_counts_found_missed_and_away() -> None:
     assert "Not found, place taken from the frames around: 27 frames, 5-6, 9-33." in text
 
 
-def test_parts_of_a_progress_bar_follow_each_other() -> None:
-    seen: list[tuple[int, int]] = []
+def test_a_face_that_moved_or_is_out_of_focus_is_less_sharp() -> None:
+    rng = np.random.default_rng(0)
+    sharp = np.kron(rng.integers(0, 255, (40, 50, 3)), np.ones((3, 3, 1)))
+    landmarks = np.array([(10.0, 10), (130, 110)])
+    moved = np.mean([np.roll(sharp, shift, axis=1) for shift in range(8)], axis=0)
+    brighter = sharp * 0.5 + 100
+    values = [face_sharpness(picture.astype(np.uint8), landmarks) for picture in (sharp, moved, brighter)]
+    assert values[1] < 0.7 * values[0]
+    assert values[2] == pytest.approx(values[0], rel=0.02)
+    larger = np.kron(sharp, np.ones((2, 2, 1))).astype(np.uint8)
+    assert face_sharpness(larger, 2 * landmarks) == pytest.approx(values[0], rel=0.1)
+    assert face_sharpness(larger, landmarks + 1000) == 0
 
-    def progress(done: int, total: int, preview: np.ndarray | None = None) -> None:
-        seen.append((done, total))
 
-    for number in (0, 1):
-        for done in (5, 10):
-            part_of(progress, number, 2)(done, 10)
-    assert seen == [(5, 20), (10, 20), (15, 20), (20, 20)]
+def test_blur_is_judged_shot_by_shot() -> None:
+    values = np.array([4.0] * 5 + [1.0] * 5)
+    values[[3, 8]] *= 0.5
+    found = tuple((replace(Face(SHAPE + (40, 30), 1.0), sharpness=value),) for value in values)
+    known = Detections(found, np.array([[0, 5], [5, 10]]), HEIGHT, WIDTH)
+    aligned = align_as_asked(clip_of(10, cut=5), AlignSettings(), TwoFaces().open, detections=known)
+    assert "Motion blur: 2 frames, 3, 8." in alignment_report(aligned)

@@ -11,8 +11,8 @@ import torch
 
 from dynode_pack.dynode_core.clip import TensorClip
 from dynode_pack.dynode_core.faces.boxes import BoxDetector, FaceBox, distinct_boxes, pyramid
-from dynode_pack.dynode_core.faces.detections import detect_faces
-from dynode_pack.dynode_core.faces.landmarks import FaceLandmarker
+from dynode_pack.dynode_core.faces.detections import detect_faces, drop_unconfirmed
+from dynode_pack.dynode_core.faces.landmarks import Face, FaceLandmarker
 from dynode_pack.dynode_core.faces.search import FaceSearch
 from dynode_pack.dynode_core.layout import bytes_to_pictures, network_to_bytes
 
@@ -153,3 +153,12 @@ def test_recall_on_a_stage_with_small_dark_and_half_turned_faces(landmarker: Fac
     # Counted by eye: four people of 65 to 85 px in the audience; singer (45 px) and pianist (30 px) in the wide shot.
     assert sum(len(faces) for faces in detect_faces(audience, landmarker, search="always").faces) >= 0.9 * 4 * 6
     assert all(len(faces) == 2 for faces in detect_faces(wide, landmarker, search="always").faces)
+
+
+def test_a_face_that_only_the_search_sees_in_a_single_frame_does_not_count() -> None:
+    points = np.array([(0.0, 0), (40, 0), (0, 40), (40, 40)])
+    hair, real, alone = Face(points, 0.5), Face(points + 100, 0.5), Face(points, 0.5)
+    faces = [[], [hair, real], [Face(points + 104, 0.6)], [alone]]
+    drop_unconfirmed(faces, [(1, hair), (1, real), (3, alone)], np.array([(0, 3), (3, 4)]))
+    assert [len(found) for found in faces] == [0, 1, 1, 1]  # the last one is alone in its shot
+    assert faces[1][0] is real

@@ -10,7 +10,7 @@ import numpy as np
 from ..progress import Progress, silent
 from ..types import VideoClip
 from .cuts import find_segments
-from .detections import Detections
+from .detections import Detections, with_sharpness
 from .landmarks import NUM_BLENDSHAPES, Face, pose_from_matrix
 
 _EXPECTED = "A FACE_LANDMARKS value (a dictionary with frames and image_size)"
@@ -42,7 +42,13 @@ def detections_from_core(
     if clip is not None:
         if clip.num_frames != len(faces):
             raise ValueError(f"The landmarks belong to {len(faces)} frames, but the clip has {clip.num_frames}.")
-        segments = find_segments(clip, progress=progress)
+        judged: list[tuple[Face, ...]] = []
+
+        def judge(frame: int, picture: np.ndarray) -> None:
+            judged.append(tuple(with_sharpness(face, picture) for face in faces[frame]))
+
+        segments = find_segments(clip, look=judge, progress=progress)
+        faces = tuple(judged)
     return Detections(faces, segments, height, width)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..layout import pictures_to_bytes
@@ -49,12 +51,22 @@ class CutDetector:
         return np.array(list(zip(edges[:-1], edges[1:], strict=True)), dtype=np.int64).reshape(-1, 2)
 
 
-def find_segments(clip: VideoClip, *, progress: Progress = silent) -> np.ndarray:
-    """`(S, 2)` int64 shots of a clip: see `CutDetector.segments`. Reads every frame once, 8 at a time."""
+def find_segments(
+    clip: VideoClip, *, look: Callable[[int, np.ndarray], None] | None = None, progress: Progress = silent
+) -> np.ndarray:
+    """`(S, 2)` int64 shots of a clip: see `CutDetector.segments`. Reads every frame once, 8 at a time.
+
+    Args:
+        clip: any clip.
+        look: also called with every frame number and `(H, W, 3)` uint8 picture.
+        progress: called every 8 frames.
+    """
     cuts = CutDetector()
     for start, frames in clip.chunks(_FRAMES_PER_READ):
-        for picture in pictures_to_bytes(frames):
+        for i, picture in enumerate(pictures_to_bytes(frames)):
             cuts.add(picture)
+            if look is not None:
+                look(start + i, picture)
         progress(start + len(frames), clip.num_frames)
     return cuts.segments()
 

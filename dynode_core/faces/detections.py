@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -15,6 +15,7 @@ from .cuts import CutDetector
 from .landmarks import Face, FaceLandmarker
 from .preview import draw_faces
 from .search import FaceSearch, same_face
+from .sharpness import face_sharpness
 
 Search = Literal["off", "when needed", "always"]
 SEARCHES: tuple[str, ...] = get_args(Search)
@@ -52,7 +53,8 @@ def detect_faces(
 
     With a search (it needs a `FaceLandmarker` as `detector`), every 8th frame and every frame after a cut is searched
     for small, dark and half-turned faces as `search` tells, and every face is followed forwards and backwards from
-    where it was found through the frames in which one pass over the frame misses it.
+    where it was found through the frames in which one pass over the frame misses it. A face that only the search sees,
+    and in one frame only, does not count.
 
     Args:
         clip: any number of frames.
@@ -67,6 +69,7 @@ def detect_faces(
     if search not in SEARCHES:
         raise ValueError(f"The search for small faces is one of {', '.join(SEARCHES)}, but is {search!r}.")
     faces: list[list[Face]] = []
+    searched: list[tuple[int, Face]] = []
     cuts = CutDetector()
     with ExitStack() as stack:
         finder = None
@@ -78,19 +81,41 @@ def detect_faces(
             pictures = pictures_to_bytes(frames)
             for i, picture in enumerate(pictures):
                 shot_starts.append(cuts.add(picture))
-                known = detector.detect(picture)
+                known = list(detector.detect(picture))
                 if finder is not None:
                     last = [] if shot_starts[-1] else faces[-1]
                     known += _follow(finder, picture, last, known)
                     if (i == 0 or shot_starts[-1]) and (search == "always" or not known):
-                        known += finder.search(picture, known)
+                        new = finder.search(picture, known)
+                        searched += [(start + i, face) for face in new]
+                        known += new
                 faces.append(known)
                 preview = draw_faces(picture, known) if i == len(pictures) - 1 else None
                 progress(start + i + 1, clip.num_frames, preview)
             if finder is not None:
                 _follow_back(finder, np.concatenate([before, pictures]), faces, shot_starts)
+            first = start - len(before)
+            for t in range(first, len(faces)):  # again for those of the chunk before, to which followed faces came
+                picture = before[t - first] if t < start else pictures[t - start]
+                faces[t] = [face if face.sharpness is not None else with_sharpness(face, picture) for face in faces[t]]
             before = pictures
-    return Detections(tuple(map(tuple, faces)), cuts.segments(), clip.height, clip.width)
+    segments = cuts.segments()
+    drop_unconfirmed(faces, searched, segments)
+    return Detections(tuple(map(tuple, faces)), segments, clip.height, clip.width)
+
+
+def with_sharpness(face: Face, picture: np.ndarray) -> Face:
+    """The face with its sharpness in the `(H, W, 3)` uint8 picture."""
+    return replace(face, sharpness=face_sharpness(picture, face.landmarks))
+
+
+def drop_unconfirmed(faces: list[list[Face]], searched: list[tuple[int, Face]], segments: np.ndarray) -> None:
+    """Take out faces that only the search saw, in one frame: hair, a lamp. A face is there before or after as well."""
+    for t, found in searched:
+        start, stop = segments[np.searchsorted(segments[:, 0], t, side="right") - 1].tolist()
+        near = [s for s in (t - 1, t + 1) if start <= s < stop]
+        if near and not any(same_face(found, other) for s in near for other in faces[s]):
+            faces[t] = [face for face in faces[t] if face.landmarks is not found.landmarks]
 
 
 def _follow(finder: FaceSearch, picture: np.ndarray, neighbours: list[Face], known: list[Face]) -> list[Face]:

@@ -34,6 +34,8 @@ class Face:
     """`(52,)` float32 in [0, 1], mediapipe's order."""
     pose_deg: np.ndarray | None = None
     """`(3,)` float32 yaw (> 0: towards the right edge of the picture), pitch (> 0: up), roll (> 0: clockwise)."""
+    sharpness: float | None = None
+    """See `sharpness.face_sharpness`."""
 
     @property
     def box(self) -> np.ndarray:

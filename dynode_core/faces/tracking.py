@@ -185,7 +185,9 @@ def _fill(num_frames: int, chosen: list[tuple[int, int, Track | None]], frame_ti
     pose = np.zeros((num_frames, 3 if with_pose else 0))
     scores = np.zeros(num_frames, dtype=np.float32)
     detected = np.zeros(num_frames, dtype=bool)
+    sharpness = np.full(num_frames, np.nan, dtype=np.float32)
     for t, face in faces.items():
+        sharpness[t] = np.nan if face.sharpness is None else face.sharpness
         landmarks[t], scores[t], detected[t] = face.landmarks, face.score, True
         if with_shapes:
             shapes[t] = face.blendshapes
@@ -210,6 +212,7 @@ def _fill(num_frames: int, chosen: list[tuple[int, int, Track | None]], frame_ti
         pose_deg=rest[:, shapes.shape[1] :] if with_pose else None,
         present=_present(detected, chosen, frame_times),
         segments=np.array([(start, stop) for start, stop, _ in chosen], dtype=np.int64),
+        sharpness=None if np.isnan(sharpness).all() else sharpness,
     )
 
 
