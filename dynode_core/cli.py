@@ -164,7 +164,7 @@ def _solve_options(parser: argparse.ArgumentParser) -> None:
         "--times",
         metavar="TEXT",
         default="same",
-        help="same | x4 | '120 frames' | '60 fps' | '0, 0.1, 0.25' (seconds)",
+        help="same | x4 | '120 frames' | '60 fps' | '0, 0.1, 0.25' (seconds) | a curve such as ping-pong",
     )
     group.add_argument("--slow-motion", action="store_true", help="play more frames longer instead of faster")
     _choice(group, "--method", ode.METHODS, "solver")
@@ -172,6 +172,15 @@ def _solve_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--atol", type=float, metavar="X", default=1e-6, help="absolute tolerance")
     group.add_argument(
         "--faithful", type=float, metavar="X", default=1.0, help="1 keeps every keyframe, 0 only the smooth path"
+    )
+    group.add_argument("--anchor", type=float, metavar="S", help="second at which the edit is put in; the first frame")
+    group.add_argument(
+        "--vary", type=float, metavar="X", default=0.0, help="random sway, as a share of how much the codes move"
+    )
+    group.add_argument("--vary-seconds", type=float, metavar="S", default=0.5, help="time over which the sway changes")
+    group.add_argument("--vary-seed", type=int, metavar="N", default=0, help="of the sway")
+    group.add_argument(
+        "--extrapolate", type=float, metavar="S", default=0.0, help="let motion die away outside the clip; 0: hold it"
     )
 
 
