@@ -4,9 +4,10 @@
 
 It is not offered in the pack; benchmarks/README.md says why. An autonomous network dy/dtau = f(y), which knows only
 where the state is, is trained on the whole clip: first on the velocities of the reference, then by shooting over one
-to four gaps. Between two keyframes the path leaves the first forward in time and reaches the second backward in time, blended.
-The clips are synthetic, in the space of the released codes' principal axes: five rounds of one closed curve at a
-constant and at a varying pace (the best case for learning), seen every 7th frame, and motion that never comes back.
+to four gaps. Between two keyframes the path leaves the first forward in time and reaches the second backward in time,
+blended. The clips are synthetic, in the space of the released codes' principal axes: five rounds of one closed curve
+at a constant and at a varying pace (the best case for learning), seen every 7th frame, and motion that never comes
+back.
 """
 
 from __future__ import annotations
