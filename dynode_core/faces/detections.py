@@ -59,7 +59,8 @@ def detect_faces(
     Args:
         clip: any number of frames.
         detector: finds faces in one picture.
-        search: "off"; "when needed": in frames in which one pass finds no face; "always": for faces of all people.
+        search: "off"; "when needed": in frames in which one pass finds no face, or in which one is lost
+            that was there in the last 8 frames; "always": for faces of all people.
         progress: called once per frame.
 
     Raises:
@@ -85,7 +86,8 @@ def detect_faces(
                 if finder is not None:
                     last = [] if shot_starts[-1] else faces[-1]
                     known += _follow(finder, picture, last, known)
-                    if (i == 0 or shot_starts[-1]) and (search == "always" or not known):
+                    lost = last and len(known) < max(len(found) for found in faces[-_FRAMES_PER_READ:])
+                    if (i == 0 or shot_starts[-1]) and (search == "always" or not known or lost):
                         new = finder.search(picture, known)
                         searched += [(start + i, face) for face in new]
                         known += new
