@@ -381,13 +381,17 @@ def _resident_mib(field: str) -> float:
 
 
 def memory(device: str) -> dict[str, Any]:
-    """MiB that a solve at ever more times takes at its peak, beside the states (of 64 float32) that come out."""
+    """MiB at the peak of a solve at ever more times, and of reading all of its codes in chunks of 64.
+
+    Beside them the MiB of the states (of 64 float32), which stay in memory, and of the codes, which do not.
+    """
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return {"skipped": "needs Linux"}
     _, noisy = synthetic_codes(120)
     settings = TrajectorySettings(check_held_out=False, device=device)
-    field = fit_trajectory(clip_of(noisy, np.arange(120) / FPS), settings).vector_field
+    trajectory = fit_trajectory(clip_of(noisy, np.arange(120) / FPS), settings)
+    field = trajectory.vector_field
     solve_path(field, field.starts[:1], np.linspace(0, 1, 10))
     found = {}
     for outputs in (100, 10_000, 100_000, 400_000):
@@ -396,6 +400,14 @@ def memory(device: str) -> dict[str, Any]:
         states = solve_path(field, field.starts[:1], np.linspace(0, 1, outputs)).y
         peak = _resident_mib("VmHWM") - before
         found[str(outputs)] = {"peak": round(peak, 1), "states": round(states.numel() * 4 / 2**20, 1)}
+    for outputs in (100, 1000, 10_000):
+        reset.write_text("5")
+        before = _resident_mib("VmRSS")
+        sample = solve_at_times(trajectory, np.linspace(0, 119 / FPS, outputs), stream=True)
+        for start in range(0, outputs, 64):
+            sample.w_plus[start : start + 64]
+        peak = _resident_mib("VmHWM") - before
+        found[f"streamed {outputs}"] = {"peak": round(peak, 1), "codes": round(sample.w_plus.shape.numel() * 4 / 2**20)}
     return found
 
 
