@@ -1,7 +1,8 @@
 """A generator that was tuned to one person: pivotal tuning (Roich et al. 2021), as a change of a few weights (ours).
 
 Only weights that shape the picture up to `TUNED_SIZE` pixels are changed: what comes after them adds texture that all
-faces share, and tuning it on a few frames shows as stripes.
+faces share, and tuning it on a few frames shows. Measured on 20 keyframes, MobileStyleGAN: up to 128 px identity .77
+and a fine crosshatch on the skin at 1024 px; up to 64 px .79 and clean skin; the depthwise convolutions too: stripes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from ..types import Tuning
 from .protocol import Generator
 
-TUNED_SIZE = 128
+TUNED_SIZE = 64
 """Feature maps of more pixels than this keep their weights."""
 
 G = TypeVar("G", bound=Generator)

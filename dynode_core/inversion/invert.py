@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import check_finite
 from ..faces.crop import crop_clip
 from ..generators.protocol import Generator
-from ..generators.tuning import Tunable
+from ..generators.tuning import TUNED_SIZE, Tunable
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
@@ -152,7 +152,7 @@ class _Run:
         key = content_key([key, *self._targets, start])
         result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
-            key = content_key([key, str(stage)])
+            key = content_key([key, f"{stage}{TUNED_SIZE}"])
             found = _unpacked(self._cache.get(key), start)
             if found is None:
                 found = self._refine(result, stage, key)
