@@ -21,6 +21,8 @@ NODE_NAMES = {
     "DynODE_SolveAtTimes": "Solve At Times",
     "DynODE_Render": "StyleGAN2 Render",
     "DynODE_BlendBack": "Blend Back",
+    "DynODE_SaveTrajectory": "Save Trajectory",
+    "DynODE_LoadTrajectory": "Load Trajectory",
 }
 WORKFLOWS = ["edit_face_video", "slow_motion", "edit_first_frame_image"]
 NUMBERS = {"INT", "FLOAT"}
