@@ -63,6 +63,7 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        files = model_folders.files(model_folders.TRAJECTORIES) or [NO_FILE]
         return io.Schema(
             node_id="DynODE_LoadTrajectory",
             display_name="Load Trajectory",
@@ -73,7 +74,8 @@ class LoadTrajectory(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=model_folders.files(model_folders.TRAJECTORIES) or [NO_FILE],
+                    options=files,
+                    default=files[0],
                     tooltip="Files in models/latent_trajectories, and in the folder trajectories of the output folder.",
                 )
             ],
