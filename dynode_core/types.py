@@ -98,6 +98,16 @@ class FaceTrack:
             check_shape("sharpness", self.sharpness, (num_frames,))
         check_finite("landmarks", self.landmarks)
 
+    @property
+    def in_view(self) -> np.ndarray:
+        """`(T,)` bool: `present`, or True everywhere."""
+        return np.ones(len(self.detected), dtype=bool) if self.present is None else self.present
+
+    @property
+    def shots(self) -> np.ndarray:
+        """`(S, 2)` int64: `segments`, or one shot."""
+        return np.array([[0, len(self.detected)]]) if self.segments is None else self.segments
+
 
 @dataclass(frozen=True)
 class AlignedClip:

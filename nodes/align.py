@@ -128,7 +128,7 @@ def alignment_sheet(aligned: AlignedClip) -> torch.Tensor:
     track, tiles = aligned.track, []
     for index in spread(aligned.clip.num_frames, PREVIEW_FRAMES):
         frame = pictures_to_bytes(aligned.clip.read([index]))[0]
-        if track.present is None or track.present[index]:
+        if track.in_view[index]:
             detected = bool(track.detected[index])
             frame = draw_alignment(frame, aligned.quads[index], track.landmarks[index], detected)
         tiles.append(frame)

@@ -76,7 +76,7 @@ class EditFirstLatent(io.ComfyNode):
         path = _direction_files().get(direction)
         if path is None or not path.exists():
             return direction
-        return (direction, path.stat().st_mtime_ns, path.stat().st_size)
+        return model_folders.file_stamp(direction, path)
 
     @classmethod
     def check_lazy_status(

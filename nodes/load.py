@@ -66,10 +66,11 @@ def _file_stamp(generator_name: str) -> Any:
     if generator_name == DEFAULT:
         return DEFAULT
     try:
-        stat = model_folders.full_path(model_folders.GENERATORS, generator_name).stat()
+        return model_folders.file_stamp(
+            generator_name, model_folders.full_path(model_folders.GENERATORS, generator_name)
+        )
     except FileNotFoundError:
         return None
-    return (generator_name, stat.st_mtime_ns, stat.st_size)
 
 
 NODES = [LoadGenerator]

@@ -67,6 +67,12 @@ def full_path(name: str, file: str) -> Path:
     return Path(path)
 
 
+def file_stamp(name: str, path: Path) -> tuple[str, int, int]:
+    """What tells ComfyUI that the file behind an entry of a combo was replaced."""
+    stat = path.stat()
+    return (name, stat.st_mtime_ns, stat.st_size)
+
+
 def cache_dir(name: str) -> Path:
     """Where `name` (converted generators, finished keyframes) is kept between runs: never served to the page."""
     return Path(folder_paths.get_system_user_directory("dynode")) / name

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..dynode_core.checks import check_family
+from ..dynode_core.generators.tuning import with_tuning
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
 from ..dynode_core.rendering import render
@@ -54,13 +55,12 @@ class ManagedFaces:
         return self._read(self.sample.base_w_plus[start:stop])
 
     def _read(self, w_plus: Tensor) -> Tensor:
-        model, chunk = self.loaded.ready(), self.chunk
+        model, chunk = with_tuning(self.loaded.ready(), self.sample.tuning), self.chunk
         pieces: list[Tensor] = []
         done = 0
         while done < len(w_plus):
             try:
-                codes = w_plus[done : done + chunk]
-                pieces.append(render(model, codes, tuning=self.sample.tuning, size=self.size, batch=chunk))
+                pieces.append(render(model, w_plus[done : done + chunk], size=self.size, batch=chunk))
                 done += len(pieces[-1])
             except Exception as reason:
                 if chunk == 1 or not comfy.model_management.is_oom(reason):

@@ -97,19 +97,7 @@ class FitTrajectory(io.ComfyNode):
             "then on the whole clip follows from its first code.",
             search_aliases=["neural ode", "dopri5", "latent trajectory", "dynode", "ode fit", "continuous time"],
             inputs=_fit_inputs(),
-            outputs=[
-                sockets.Trajectory.Output(
-                    id="trajectory", display_name="trajectory", tooltip="For Edit First Latent and Solve At Times."
-                ),
-                io.Image.Output(
-                    id="plot",
-                    display_name="plot",
-                    tooltip="The strongest axes of the codes against time: keyframes as points, the solution as lines.",
-                ),
-                io.String.Output(
-                    id="report", display_name="report", tooltip="What was checked after the fit, as text."
-                ),
-            ],
+            outputs=trajectory_outputs(),
         )
 
     @classmethod
@@ -141,8 +129,28 @@ class FitTrajectory(io.ComfyNode):
                 device=str(comfy.model_management.get_torch_device()),
             )
             trajectory = fit_trajectory(codes, settings, progress=NodeProgress())
-        plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
-        return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=cls))
+        return show_trajectory(trajectory, cls)
+
+
+def trajectory_outputs() -> list[io.Output]:
+    """Outputs of the nodes that give a trajectory; `show_trajectory` fills them."""
+    return [
+        sockets.Trajectory.Output(
+            id="trajectory", display_name="trajectory", tooltip="For Edit First Latent and Solve At Times."
+        ),
+        io.Image.Output(
+            id="plot",
+            display_name="plot",
+            tooltip="The strongest axes of the codes against time: keyframes as points, the solution as lines.",
+        ),
+        io.String.Output(id="report", display_name="report", tooltip="What was checked after the fit, as text."),
+    ]
+
+
+def show_trajectory(trajectory: LatentTrajectory, node: type[io.ComfyNode]) -> io.NodeOutput:
+    """A trajectory with its plot, which `node` also shows, and its report."""
+    plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
+    return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=node))
 
 
 def train(

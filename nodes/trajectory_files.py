@@ -9,12 +9,11 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..dynode_core.layout import bytes_to_pictures
-from ..dynode_core.ode import load_trajectory, plot_trajectory, save_trajectory
+from ..dynode_core.ode import load_trajectory, save_trajectory
 from ..dynode_core.types import LatentTrajectory
 from . import model_folders, sockets
 from .devices import outside_inference_mode
-from .trajectory import fit_report
+from .trajectory import show_trajectory, trajectory_outputs
 
 NO_FILE = "none"
 SUFFIX = ".safetensors"
@@ -79,34 +78,19 @@ class LoadTrajectory(io.ComfyNode):
                     tooltip="Files in models/latent_trajectories, and in the folder trajectories of the output folder.",
                 )
             ],
-            outputs=[
-                sockets.Trajectory.Output(
-                    id="trajectory", display_name="trajectory", tooltip="For Edit First Latent and Solve At Times."
-                ),
-                io.Image.Output(
-                    id="plot",
-                    display_name="plot",
-                    tooltip="The strongest axes of the codes against time: keyframes as points, the solution as lines.",
-                ),
-                io.String.Output(
-                    id="report", display_name="report", tooltip="What was checked after the fit, as text."
-                ),
-            ],
+            outputs=trajectory_outputs(),
         )
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
         path = folder_paths.get_full_path(model_folders.TRAJECTORIES, file)
-        if path is None:
-            return file
-        return (file, Path(path).stat().st_mtime_ns, Path(path).stat().st_size)
+        return file if path is None else model_folders.file_stamp(file, Path(path))
 
     @classmethod
     @outside_inference_mode
     def execute(cls, file: str) -> io.NodeOutput:
         trajectory = load_trajectory(model_folders.full_path(model_folders.TRAJECTORIES, file))
-        plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
-        return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=cls))
+        return show_trajectory(trajectory, cls)
 
 
 NODES = [SaveTrajectory, LoadTrajectory]

@@ -20,7 +20,7 @@ from dynode_core.editing import shipped_directions
 from dynode_core.generators.protocol import Generator
 from dynode_core.layout import network_to_bytes
 from dynode_core.rendering import render
-from dynode_core.rows import depth_mask
+from dynode_core.rows import rows_of
 
 SEED = 11
 TILE_PX = 256
@@ -42,8 +42,7 @@ def faces(generator: Generator, codes: list[torch.Tensor]) -> list[np.ndarray]:
 
 def moved(code: torch.Tensor, name: str, strength: float) -> torch.Tensor:
     """The code after an edit along a shipped direction."""
-    direction = shipped_directions()[name]
-    return code + strength * depth_mask(direction.depth, len(code))[:, None] * direction.direction
+    return code + strength * rows_of(shipped_directions()[name], len(code))
 
 
 def path(code: torch.Tensor, count: int) -> list[torch.Tensor]:

@@ -11,12 +11,13 @@ from tiny_generators import tiny_mobile
 
 from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.inversion import InversionSettings, LossWeights, invert_clip
-from dynode_pack.dynode_core.inversion.cache import KeyframeCache, TensorCache, content_key
+from dynode_pack.dynode_core.inversion.cache import KeyframeCache
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.keyframes import choose_keyframes, motion
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss, code_penalty
 from dynode_pack.dynode_core.inversion.optimise import OptimisedCode, Problem, Stage, optimise_code
 from dynode_pack.dynode_core.inversion.thumbnail_encoder import fit_thumbnail_encoder
+from dynode_pack.dynode_core.tensor_cache import TensorCache, content_key
 from dynode_pack.dynode_core.types import AlignedClip, FaceTrack
 from dynode_pack.dynode_core.video import TensorClip
 

@@ -14,9 +14,8 @@ class Shots:
     def __init__(self, aligned: AlignedClip) -> None:
         track, num_frames = aligned.track, aligned.clip.num_frames
         self._times = aligned.clip.frame_times
-        self._present = np.ones(num_frames, dtype=bool) if track.present is None else track.present
-        starts = np.zeros(1, dtype=np.int64) if track.segments is None else track.segments[:, 0]
-        self._shot = np.searchsorted(starts, np.arange(num_frames), side="right")
+        self._present = track.in_view
+        self._shot = np.searchsorted(track.shots[:, 0], np.arange(num_frames), side="right")
         self._run = self._shot * 2 + self._present
         """A number that changes at cuts and where the face comes or goes."""
 

@@ -78,7 +78,7 @@ def frame_quality(aligned: AlignedClip) -> FrameQuality:
     _, x, _ = quads_to_axes(aligned.quads)
     return FrameQuality(
         detected=track.detected,
-        present=np.ones(num_frames, dtype=bool) if track.present is None else track.present,
+        present=track.in_view,
         side_px=quad_sides_px(aligned.quads),
         roll_deg=np.degrees(np.arctan2(x[:, 1], x[:, 0])),
         yaw_deg=np.full(num_frames, np.nan) if track.pose_deg is None else track.pose_deg[:, 0].astype(np.float64),
@@ -98,14 +98,14 @@ def alignment_report(aligned: AlignedClip) -> str:
 
 
 def _cuts_of(track: FaceTrack) -> np.ndarray:
-    return np.zeros(0, dtype=np.int64) if track.segments is None else track.segments[1:, 0]
+    return track.shots[1:, 0]
 
 
 def _relative_sharpness(track: FaceTrack) -> np.ndarray:
     """`(T,)` sharpness in units of the median of the shot that each frame lies in; NaN where unknown."""
     relative = np.full(len(track.detected), np.nan)
     if track.sharpness is not None:
-        for start, stop in [(0, len(relative))] if track.segments is None else track.segments.tolist():
+        for start, stop in track.shots.tolist():
             values = track.sharpness[start:stop].astype(np.float64)
             known = values[np.isfinite(values)]
             if len(known) and np.median(known) > 0:

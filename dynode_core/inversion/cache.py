@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..tensor_cache import MAX_BYTES, TensorCache, content_key
+from ..tensor_cache import TensorCache
 from .optimise import OptimisedCode
-
-__all__ = ["MAX_BYTES", "KeyframeCache", "TensorCache", "content_key"]
 
 
 class KeyframeCache:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..rows import depth_mask
+from ..rows import rows_of
 from ..types import AlignedClip, EditDirection
 
 BLENDSHAPES = {"mouth open": (25,), "eyes closed": (9, 10), "smile": (44, 45)}
@@ -37,8 +37,6 @@ def expression_shift(
     for name, columns in BLENDSHAPES.items():
         if name not in directions:
             continue
-        direction = directions[name]
-        rows = depth_mask(direction.depth, num_ws)[:, None] * direction.direction
         strength = STRENGTH_PER_BLENDSHAPE * change[:, list(columns)].mean(dim=1)
-        shift = shift + strength[:, None, None] * rows
+        shift = shift + strength[:, None, None] * rows_of(directions[name], num_ws)
     return shift

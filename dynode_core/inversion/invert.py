@@ -19,8 +19,10 @@ from ..generators.tuning import TUNED_SIZE, Tunable
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
-from ..types import AlignedClip, EditDirection, InvertedClip, Tuning
-from .cache import KeyframeCache, TensorCache, content_key
+from ..tensor_cache import TensorCache, content_key
+from ..tuning_files import pack_tuning, unpack_tuning
+from ..types import AlignedClip, EditDirection, InvertedClip
+from .cache import KeyframeCache
 from .code_space import measure_code_space
 from .emphasis import emphasis_map, has_mesh
 from .expression_shift import expression_shift
@@ -34,7 +36,6 @@ from .settings import SIZE, InversionSettings
 from .thumbnail_encoder import load_thumbnail_encoder
 
 _KEPT_LOSSES = 64
-_WEIGHT_PREFIX = "weights."
 
 
 def invert_clip(
@@ -60,7 +61,7 @@ def invert_clip(
         cache_dir: finished keyframes are kept here and found again.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Returns:
-        The codes, with the weights that were tuned to the person; `report` holds steps and losses per keyframe.
+        The codes, with the weights that were tuned to the person; `report` holds the loss of each keyframe.
     Raises:
         ValueError: fewer than two frames.
         RuntimeError: the generator gave NaN.
@@ -152,7 +153,7 @@ class _Run:
         key = content_key([key, *self._targets, start])
         result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
-            key = content_key([key, f"{stage}{TUNED_SIZE}"])
+            key = content_key([key, f"{stage} {TUNED_SIZE}"])
             found = _unpacked(self._cache.get(key), start)
             if found is None:
                 found = self._refine(result, stage, key)
@@ -245,16 +246,10 @@ class _Run:
 
 
 def _packed(result: JointResult) -> dict[str, Tensor]:
-    weights = result.tuning.weights if result.tuning is not None else {}
-    named = {f"{_WEIGHT_PREFIX}{name}": value for name, value in weights.items()}
-    return {"w_plus": result.w_plus, "losses": torch.tensor(result.losses), **named}
+    return {"w_plus": result.w_plus, "losses": torch.tensor(result.losses)} | pack_tuning(result.tuning)
 
 
 def _unpacked(tensors: dict[str, Tensor] | None, like: Tensor) -> JointResult | None:
     if tensors is None or tensors.get("w_plus", torch.empty(0)).shape != like.shape or "losses" not in tensors:
         return None
-    weights = {
-        name.removeprefix(_WEIGHT_PREFIX): value for name, value in tensors.items() if name.startswith(_WEIGHT_PREFIX)
-    }
-    tuning = Tuning(weights) if weights else None
-    return JointResult(tensors["w_plus"].to(like.device), tuning, tuple(tensors["losses"].tolist()))
+    return JointResult(tensors["w_plus"].to(like.device), unpack_tuning(tensors), tuple(tensors["losses"].tolist()))

@@ -24,6 +24,7 @@ from ..generators.tuning import tunable_copy
 from ..types import Tuning
 from .code_space import CodeSpace
 from .losses import ReconstructionLoss
+from .schedule import warm_up_and_cosine
 
 _WARM_UP_STEPS = 10
 _CODE_BETAS = (0.7, 0.9)
@@ -109,7 +110,7 @@ def refine_together(
         loss = loss_of(k, stage.size)(images)[0]
         losses[k] = loss.item()
         on_step(k, images.detach())
-        scale = _schedule(step, len(visits))
+        scale = warm_up_and_cosine(step, len(visits), _WARM_UP_STEPS)
         if optimiser is not None:
             optimiser.zero_grad()
             for group in optimiser.param_groups:
@@ -206,8 +207,3 @@ def _weight_adam(tuned: dict[str, nn.Parameter]) -> torch.optim.Adam:
         for parameter in tuned.values()
     ]
     return torch.optim.Adam(groups, betas=_WEIGHT_BETAS)
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to 5 %."""
-    return min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))

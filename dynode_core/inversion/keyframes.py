@@ -56,12 +56,10 @@ def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 
 
 def present_runs(track: FaceTrack) -> list[tuple[int, int]]:
     """First frame and frame after the last of each stretch of a shot in which the face is in the picture."""
-    num_frames = len(track.detected)
-    present = np.ones(num_frames, dtype=bool) if track.present is None else track.present
-    shots = [(0, num_frames)] if track.segments is None else track.segments.tolist()
     runs = []
-    for start, stop in shots:
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], present[start:stop], [False]]).astype(np.int8)))
+    for start, stop in track.shots.tolist():
+        in_view = track.in_view[start:stop]
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], in_view, [False]]).astype(np.int8)))
         runs += [(start + int(a), start + int(b)) for a, b in edges.reshape(-1, 2)]
     return runs
 

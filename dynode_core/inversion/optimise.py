@@ -17,6 +17,7 @@ from .code_space import CodeSpace
 from .identity_loss import IdentityLoss
 from .losses import LossWeights, ReconstructionLoss, code_penalty
 from .perceptual import PerceptualDistance
+from .schedule import warm_up_and_cosine
 
 _WARM_UP_STEPS = 4
 
@@ -77,35 +78,26 @@ class Problem:
 
 
 def optimise_code(
-    problem: Problem, candidates: Tensor, stages: Sequence[Stage], *, loss_target: float, on_step: StepCallback
+    problem: Problem, start: Tensor, stages: Sequence[Stage], *, loss_target: float, on_step: StepCallback
 ) -> OptimisedCode:
-    """Descend from the best of some starting codes.
+    """Descend from a starting code.
 
     Args:
-        candidates: `(M, L, D)` starting codes.
+        start: `(1, L, D)` starting code.
         stages: in order; each starts from the best code of the one before.
         loss_target: the last stage ends early once its loss (without penalties) is at most this.
     """
     sizes = sorted({stage.size for stage in stages if not stage.exact})
-    proxies = local_proxies(problem.generator, candidates[:1], sizes)
-    w_plus, steps, loss = candidates[:1], 0, math.inf
+    proxies = local_proxies(problem.generator, start, sizes)
+    w_plus, steps, loss = start, 0, math.inf
     for stage in stages:
         exact = functools.partial(problem.generator.synthesize, size=stage.size)
         render = exact if stage.exact else proxies[stage.size]
         loss_fn = problem.loss_at(stage.size)
-        if steps == 0 and len(candidates) > 1:
-            w_plus = _best_candidate(candidates, render, loss_fn)
         target = loss_target if stage is stages[-1] else 0.0
         w_plus, loss, taken = _descend(problem, w_plus, stage, render, loss_fn, target, on_step)
         steps += taken
     return OptimisedCode(w_plus, loss, steps)
-
-
-def _best_candidate(candidates: Tensor, render: Callable[[Tensor], Tensor], loss_fn: ReconstructionLoss) -> Tensor:
-    with torch.no_grad():
-        losses = [float(loss_fn(render(code[None]))) for code in candidates]
-    best = min(range(len(losses)), key=losses.__getitem__)
-    return candidates[best : best + 1]
 
 
 def _descend(
@@ -131,14 +123,8 @@ def _descend(
         if best_loss <= loss_target or step == stage.steps:
             break
         for group in optimiser.param_groups:
-            group["lr"] = stage.learning_rate * _schedule(step, stage.steps)
+            group["lr"] = stage.learning_rate * warm_up_and_cosine(step, stage.steps, _WARM_UP_STEPS)
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
     return best, best_loss, step
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to 5 %."""
-    warm_up = min(1.0, (step + 1) / _WARM_UP_STEPS)
-    return warm_up * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
