@@ -204,6 +204,7 @@ def _unpack_aligned(arrays: _Arrays, facts: _Facts) -> AlignedClip:
 
 def _pack_inverted(value: InvertedClip) -> tuple[_Arrays, _Facts]:
     arrays = {name: _tensor(getattr(value, name)) for name in ("times", "frame_indices", "loss", "frame_times")}
+    arrays |= {} if value.cuts_s is None else {"cuts_s": _tensor(value.cuts_s)}
     facts = {"fps": str(value.fps), "family": value.family, "generator_id": value.generator_id}
     return arrays | {"w_plus": value.w_plus} | pack_tuning(value.tuning), facts | {"report": plain_facts(value.report)}
 
@@ -220,6 +221,7 @@ def _unpack_inverted(arrays: _Arrays, facts: _Facts) -> InvertedClip:
         generator_id=facts["generator_id"],
         report=facts["report"],
         tuning=unpack_tuning(arrays),
+        cuts_s=arrays["cuts_s"].numpy() if "cuts_s" in arrays else None,
     )
 
 

@@ -108,6 +108,12 @@ class FaceTrack:
         """`(S, 2)` int64: `segments`, or one shot."""
         return np.array([[0, len(self.detected)]]) if self.segments is None else self.segments
 
+    def cut_times(self, frame_times: np.ndarray) -> np.ndarray:
+        """`(S - 1,)` float64 seconds of the cuts for `(T,)` `frame_times`: halfway between the frames on either side,
+        where blending changes from one to the other."""
+        first = self.shots[1:, 0]
+        return (frame_times[first - 1] + frame_times[first]) / 2
+
 
 @dataclass(frozen=True)
 class AlignedClip:
@@ -163,6 +169,9 @@ class InvertedClip:
     generator_id: str
     report: Mapping[str, Any] = field(default_factory=dict)
     tuning: Tuning | None = None
+    cuts_s: np.ndarray | None = None
+    """`(C,)` float64 seconds, increasing: changes of shot seen in the pictures (`FaceTrack.cut_times`). None: not
+    known."""
 
     def __post_init__(self) -> None:
         num_keyframes = len(self.times)
@@ -171,6 +180,8 @@ class InvertedClip:
         check_finite("w_plus", self.w_plus)
         check_increasing("times", self.times)
         check_increasing("frame_times", self.frame_times)
+        if self.cuts_s is not None and len(self.cuts_s):
+            check_increasing("cuts_s", self.cuts_s)
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,8 @@ def _fit_inputs() -> list[io.Input]:
             "cuts",
             options=["auto", "none"],
             default="auto",
-            tooltip="auto finds changes of shot in the codes and lets the path jump there. none fits one smooth path.",
+            tooltip="auto: each shot that FrameAlign saw, or that the codes show, gets a path of its own. none fits "
+            "one smooth path over everything.",
         ),
         io.Int.Input(
             "rank",

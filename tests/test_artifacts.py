@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -68,6 +69,7 @@ def codes() -> InvertedClip:
         family="test-family",
         generator_id="0123",
         report={"steps": np.arange(3), "mean": np.float32(0.5), "note": "x"},
+        cuts_s=np.array([0.125]),
     )
 
 
@@ -113,9 +115,11 @@ def test_alignment_of_a_clip_in_memory_has_no_file_form(tmp_path: Path) -> None:
 def test_codes_come_back(codes: InvertedClip, tmp_path: Path) -> None:
     save_artifact(codes, tmp_path / "deep" / "codes.safetensors")
     read = load_artifact(tmp_path / "deep" / "codes.safetensors", InvertedClip)
-    names = ("w_plus", "times", "frame_indices", "loss", "frame_times", "fps", "family", "generator_id")
+    names = ("w_plus", "times", "frame_indices", "loss", "frame_times", "fps", "family", "generator_id", "cuts_s")
     assert_same(codes, read, names)
     assert read.report == {"steps": [0, 1, 2], "mean": 0.5, "note": "x"}
+    save_artifact(dataclasses.replace(codes, cuts_s=None), tmp_path / "older.safetensors")
+    assert load_artifact(tmp_path / "older.safetensors").cuts_s is None
 
 
 def test_trajectory_solves_to_the_same_codes_after_reading(codes: InvertedClip, tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ def test_inversion_of_a_clip_follows_it():
     settings = InversionSettings(quality="draft", keyframe_every=2)
     inverted = invert_clip(aligned, generator, settings, perceptual=None)
     assert inverted.frame_indices.tolist() == [0, 2, 4]
+    assert inverted.cuts_s is not None and len(inverted.cuts_s) == 0
     assert inverted.w_plus.shape == (3, generator.num_ws, generator.w_dim)
     with torch.no_grad():
         reconstruction = generator.synthesize(inverted.w_plus, size=64)
@@ -188,12 +189,14 @@ def test_inversion_of_a_clip_follows_it():
     assert float(error) < 0.3 * float((mean_face - crops).square().mean())
 
 
-def test_same_clip_gives_the_same_codes():
+def test_same_clip_gives_the_same_codes_and_they_know_its_cuts():
     generator = tiny_mobile()
     aligned, _ = _clip_of(generator, 3)
+    aligned = replace(aligned, track=replace(aligned.track, segments=np.array([(0, 2), (2, 3)])))
     settings = InversionSettings(quality="draft", keyframe_every=2)
     first, second = (invert_clip(aligned, generator, settings, perceptual=None) for _ in range(2))
     assert torch.equal(first.w_plus, second.w_plus)
+    assert first.frame_indices.tolist() == [0, 1, 2] and first.cuts_s == pytest.approx([1.5 / 25])
 
 
 def test_cancelled_inversion_goes_on_from_its_finished_keyframes(tmp_path):

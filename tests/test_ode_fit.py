@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from problems import inverted_clip, jitter, smooth_codes
 
 from dynode_pack.dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.ode.closed_form import Segment, fit_field
-from dynode_pack.dynode_core.ode.cuts import find_cuts, split_at_cuts
+from dynode_pack.dynode_core.ode.cuts import cuts_of_clip, find_cuts, split_at_cuts
 from dynode_pack.dynode_core.ode.gaussian_process import GaussianProcessReference
 from dynode_pack.dynode_core.ode.jitter import choose_smoothing, estimate_jitter
 from dynode_pack.dynode_core.ode.path import solve_path
@@ -305,6 +306,40 @@ def test_fast_motion_one_bad_code_and_steady_motion_are_no_cuts() -> None:
     fast[20:25] += np.linspace(0, 12, 5)[:, None]
     fast[25:] += 12
     assert find_cuts(times, fast) == ()
+
+
+def test_each_shot_seen_in_the_pictures_has_a_path_of_its_own() -> None:
+    codes, times = smooth_codes(60), np.arange(60) / 25.0
+    codes[30:] += 0.6 * (codes[30] - codes[28])  # the codes alone do not show this cut
+    clip = dataclasses.replace(inverted_clip(codes, times), cuts_s=np.array([29.5 / 25]))
+    alone = fit_trajectory(dataclasses.replace(clip, cuts_s=None))
+    assert alone.certificate["cuts_s"] == []
+    trajectory = fit_trajectory(clip)
+    assert trajectory.certificate["cuts_s"] == pytest.approx([29.5 / 25]) and trajectory.certificate["passed"]
+    after = slice(30, 60)
+    shot = fit_trajectory(inverted_clip(codes[after], times[after]), TrajectorySettings(reference="natural cubic"))
+    same = fit_trajectory(clip, TrajectorySettings(reference="natural cubic"))
+    between = times[30:-1] + 0.02
+    assert relative(solve_at_times(same, between).w_plus, solve_at_times(shot, between).w_plus) < 2e-3
+    assert fit_trajectory(clip, TrajectorySettings(cuts="none")).certificate["cuts_s"] == []
+
+
+def test_cuts_seen_and_cuts_that_only_the_codes_show_are_joined() -> None:
+    codes, times = _two_shots()
+    states = codes.reshape(60, -1)
+    seen = np.array([10.2, 10.4, 33.7]) / 25
+    assert cuts_of_clip(times, states, seen) == pytest.approx([10.2 / 25, 33.7 / 25])
+    assert cuts_of_clip(times, states, seen[:2]) == pytest.approx([10.2 / 25, 33.5 / 25])
+    assert cuts_of_clip(times, states, None) == pytest.approx([33.5 / 25])
+
+
+def test_a_shot_with_one_keyframe_stands_still() -> None:
+    codes, times = _two_shots()
+    clip = dataclasses.replace(inverted_clip(codes, times), cuts_s=np.array([33.5, 34.5]) / 25)
+    trajectory = fit_trajectory(clip)
+    assert trajectory.certificate["cuts_s"] == pytest.approx(clip.cuts_s)
+    held = solve_at_times(trajectory, np.array([33.6, 34.0, 34.4]) / 25, faithful=0.0).w_plus[:]
+    assert relative(held, np.repeat(codes[34:35], 3, axis=0)) < 1e-4
 
 
 def test_keyframes_are_split_at_cuts_between_them() -> None:

@@ -93,6 +93,7 @@ def invert_clip(
             "quality": settings.quality,
         },
         tuning=joint.tuning,
+        cuts_s=aligned.track.cut_times(aligned.clip.frame_times),
     )
 
 

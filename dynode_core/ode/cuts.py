@@ -37,6 +37,19 @@ def find_cuts(times: np.ndarray, states: np.ndarray) -> tuple[float, ...]:
     return tuple(found)
 
 
+def cuts_of_clip(times: np.ndarray, states: np.ndarray, seen: np.ndarray | None) -> tuple[float, ...]:
+    """Times (s) at which the path of a clip jumps: changes of shot that were `seen` in the pictures, and within each
+    shot those that only the codes show (see `find_cuts`).
+
+    Args:
+        times: `(K,)` seconds.
+        states: `(K, r)` at these times.
+        seen: `(C,)` seconds, or None.
+    """
+    runs, used = split_at_cuts(times, tuple(() if seen is None else seen.tolist()))
+    return tuple(sorted([*used, *(cut for run in runs for cut in find_cuts(times[run], states[run]))]))
+
+
 def split_at_cuts(times: np.ndarray, cuts: tuple[float, ...]) -> tuple[list[slice], list[float]]:
     """Runs of keyframes between cuts, and the cuts that fall between keyframes (one per gap, the first).
 

@@ -29,7 +29,7 @@ class TrajectorySettings:
     state_dependence: float = 0.0
     """0: an edit is carried along exactly; 1: motion depends on the state, and edits drift with it. In [0, 1]."""
     cuts: str | tuple[float, ...] = "auto"
-    """Times of shot changes in seconds, "auto" to find them in the codes, or "none"."""
+    """Times of shot changes in seconds, "auto" for those seen in the pictures and in the codes, or "none"."""
     window_intervals: int = 64
     """Gaps between keyframes per window of the field; 8 to 256."""
     check_held_out: bool = True

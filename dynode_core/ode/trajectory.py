@@ -12,7 +12,7 @@ from ..progress import Progress, silent
 from ..types import InvertedClip, LatentTrajectory
 from .certificate import DRIFT_LIMIT, CertifiedField, certify
 from .closed_form import Segment, fit_field
-from .cuts import find_cuts, split_at_cuts
+from .cuts import cuts_of_clip, split_at_cuts
 from .held_out import held_out_errors
 from .reference import ReferenceFit, fit_reference
 from .settings import TrajectorySettings
@@ -144,7 +144,7 @@ def fit_trajectory(
     subspace = fit_subspace(inverted.w_plus, rank=settings.rank, seed=settings.seed)
     states = subspace.encode(inverted.w_plus).numpy()
     progress(1, _STAGES)
-    cuts = find_cuts(times, states) if settings.cuts == "auto" else settings.cuts
+    cuts = cuts_of_clip(times, states, inverted.cuts_s) if settings.cuts == "auto" else settings.cuts
     asked = () if isinstance(cuts, str) else tuple((cut - start) / duration for cut in cuts)
     segments, fits, used = _segments(tau, states, _samples(inverted), asked, settings)
     reference = np.concatenate([segment.reference.position(segment.knots) for segment in segments])
