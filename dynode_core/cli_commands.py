@@ -22,6 +22,7 @@ from .checks import check_increasing
 from .cli_steps import Workplace
 from .editing import load_direction
 from .export import ExportedVideo
+from .families import UNKNOWN_W
 from .model_files import GENERATOR, find_model
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 
@@ -173,11 +174,13 @@ def blend(options: argparse.Namespace) -> None:
 def convert(options: argparse.Namespace) -> None:
     """Foreign generator or direction file to safetensors."""
     out = Path(options.out)
-    source = Path(options.file) if options.file else find_model(GENERATOR, Workplace(options).folders)
+    place = Workplace(options)
+    source = Path(options.file) if options.file else find_model(GENERATOR, place.folders)
     if not source.is_file():
         raise FileNotFoundError(f"There is no file {source}.")
     if options.holds == "direction" or source.suffix == ".npy":
-        save_direction(load_direction(source), out)
+        family = place.generator.family if options.generator else UNKNOWN_W
+        save_direction(load_direction(source, family=family), out)
     else:
         convert_checkpoint(source, out)
     print(out)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
+from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
+from dynode_pack.dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes
 
 TINY_FAMILY = "mobile_stylegan-tiny-64"
 
@@ -58,3 +60,36 @@ def tiny_mobile(seed: int = 0) -> MobileStyleGAN:
         pictures = raw.synthesize(raw.map(torch.randn(8, raw.z_dim, generator=random)))
     state["to_img.weight"] = state["to_img.weight"] * 0.3 / pictures.std()
     return MobileStyleGAN(state, family=TINY_FAMILY, generator_id=f"tiny{seed}")
+
+
+def tiny_stylegan2_state(
+    resolution: int, *, seed: int = 0, w_dim: int = 16, base: int = 256, most: int = 16, classes: int = 0
+) -> tuple[dict[str, Tensor], StyleGAN2Config]:
+    """Canonical tensors of a StyleGAN2 with `min(base / size, most)` channels, and its configuration.
+
+    Pictures are smooth and well inside [-1, 1]: fine scales get little weight.
+    """
+    config = StyleGAN2Config(z_dim=w_dim, w_dim=w_dim, c_dim=classes, resolution=resolution, mapping_layers=2)
+    channels = {res: max(4, min(base // res, most)) for res in config.block_resolutions}
+    random = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in expected_shapes(config, channels).items():
+        tensor = torch.randn(shape, generator=random)
+        if name.endswith("affine.bias"):
+            tensor = 1 + 0.1 * tensor
+        elif name.endswith(("noise_strength", ".bias")):
+            tensor = 0.05 * tensor
+        elif name.startswith("mapping.") and name.endswith("weight"):
+            tensor = tensor / config.mapping_lr
+        elif name.endswith("torgb.weight"):
+            tensor = tensor * 2.0 / int(name.split(".")[1][1:]) ** 0.5
+        elif name == "mapping.w_avg":
+            tensor = 0.1 * tensor
+        state[name] = tensor
+    return state, config
+
+
+def tiny_stylegan2(resolution: int, family: str, *, seed: int = 0, classes: int = 0) -> StyleGAN2:
+    """A small random StyleGAN2 of any size and family."""
+    state, config = tiny_stylegan2_state(resolution, seed=seed, classes=classes)
+    return StyleGAN2(state, config, family=family, generator_id=f"tiny-{family}-{seed}")

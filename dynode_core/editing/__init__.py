@@ -3,6 +3,7 @@
 from .directions import expression_directions, list_directions, load_direction, shipped_directions
 from .from_image import edit_from_image
 from .latent import LAYER_PRESETS, apply_direction, first_latent, layer_mask
+from .mixing import latent_for, mix_latents, morph_latents, sample_of, sampled_latents
 
 __all__ = [
     "LAYER_PRESETS",
@@ -10,8 +11,13 @@ __all__ = [
     "edit_from_image",
     "expression_directions",
     "first_latent",
+    "latent_for",
     "layer_mask",
     "list_directions",
     "load_direction",
+    "mix_latents",
+    "morph_latents",
+    "sample_of",
+    "sampled_latents",
     "shipped_directions",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from ..checkpoints.tensors import load_tensors
+from ..families import w_family
 from ..types import EditDirection
 from .latent import W_FAMILY
 
@@ -46,7 +47,8 @@ def load_direction(name: str | Path, folders: Iterable[Path] = (), *, family: st
     """One direction, by shipped name, by file name in `folders`, or by path.
 
     Args:
-        family: generator family that a file without metadata is taken to fit; W directions with one row fit all.
+        family: of the connected generator. A file that does not name its own is taken to fit it, and with equal rows
+            all generators of its data set.
     Raises:
         FileNotFoundError: neither a shipped name nor a file; the message lists names and folders.
         ValueError: the file holds no direction of shape (D,), (1, D), (L, D) or (1, L, D).
@@ -77,5 +79,14 @@ def _direction_from(path: Path, family: str) -> EditDirection:
         rows = rows[0]
     if rows.ndim not in (1, 2):
         raise ValueError(f"{path} should hold a direction of shape (D,) or (L, D), but holds {tuple(rows.shape)}.")
+    named = _named_family(path)
     equal_rows = rows.ndim == 1 or bool((rows == rows[:1]).all())
-    return EditDirection(path.stem, rows, W_FAMILY if equal_rows else family)
+    return EditDirection(path.stem, rows, named or (w_family(family) if equal_rows else family))
+
+
+def _named_family(path: Path) -> str | None:
+    """The family that a file of ours says in its metadata."""
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("family") or None

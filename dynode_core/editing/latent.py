@@ -8,11 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..families import counterpart, parse_family, row_map, shares_w
 from ..rows import depth_mask
 from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
 
 W_FAMILY = "ffhq-w"
-"""Family of W directions: one row that fits every generator whose W is that of StyleGAN2-FFHQ."""
+"""Family of the shipped W directions: one row that fits every generator whose W is that of StyleGAN2-FFHQ."""
 
 LAYER_PRESETS = {
     "all": (0.0, 1.0),
@@ -51,6 +52,9 @@ def apply_direction(
 def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> Tensor:
     """The direction as `(L, D)` rows that fit a code of `shape`.
 
+    Rows made for the other architecture of the same data set and size are moved (see `families`): those of StyleGAN2
+    fit MobileStyleGAN and the other way round. Equal rows fit every generator of their data set.
+
     Raises:
         ValueError: width or rows differ, or the direction was made for another family.
     """
@@ -61,7 +65,8 @@ def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> 
             f"Direction {direction.name!r} has width {rows.shape[-1]} (shape {tuple(rows.shape)}), but the codes "
             f"have width {w_dim}: it was made for another generator. Choose a direction of width {w_dim}."
         )
-    if direction.family not in (W_FAMILY, family):
+    fits_w, moves = shares_w(direction.family, family), row_map(direction.family, family) is not None
+    if not (direction.family == family or fits_w or moves):
         raise ValueError(
             f"Direction {direction.name!r} was made for the generator family {direction.family!r}, but the codes "
             f"belong to {family!r}. Choose a direction of this family."
@@ -70,12 +75,22 @@ def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> 
         return rows.expand(num_ws, w_dim)
     if bool((rows == rows[:1]).all()):
         return rows[:1].expand(num_ws, w_dim)
-    if len(rows) != num_ws:
+    return rows if len(rows) == num_ws else _moved_rows(direction, num_ws, family)
+
+
+def _moved_rows(direction: EditDirection, num_ws: int, family: str) -> Tensor:
+    """Rows that differ, of a direction with as many as the other architecture has, on those of `family`."""
+    source = counterpart(family)
+    other = parse_family(source or "")
+    rows = row_map(source or "", family)
+    if other is None or rows is None or (len(direction.direction), num_ws) != (other.num_ws, len(rows)):
+        also = f", {other.num_ws} (as {source} has)" if other is not None else ""
         raise ValueError(
-            f"Direction {direction.name!r} has {len(rows)} rows that differ, but the codes have {num_ws} rows: it was "
-            f"made for a generator with another number of layers. Choose one with {num_ws} rows or with equal rows."
+            f"Direction {direction.name!r} has {len(direction.direction)} rows that differ, but the codes have "
+            f"{num_ws} rows: it was made for a generator with another number of layers. Choose one with {num_ws} "
+            f"rows{also} or with equal rows."
         )
-    return rows
+    return direction.direction[list(rows)]
 
 
 def layer_mask(layers: str, num_ws: int) -> Tensor:
