@@ -19,9 +19,21 @@ class DynODEExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         try:
-            from . import align, blend, edit, invert, load, render, solve, trajectory, trajectory_files
+            from . import (
+                align,
+                blend,
+                compare,
+                edit,
+                invert,
+                latents,
+                load,
+                render,
+                solve,
+                trajectory,
+                trajectory_files,
+            )
 
-            modules = (load, align, invert, trajectory, trajectory_files, edit, solve, render, blend)
+            modules = (load, align, invert, trajectory, trajectory_files, edit, latents, solve, compare, render, blend)
             nodes: list[type[io.ComfyNode]] = [node for module in modules for node in module.NODES]
             for node in nodes:
                 node.GET_SCHEMA()

@@ -15,6 +15,7 @@ from ..dynode_core.editing import (
     apply_direction,
     edit_from_image,
     first_latent,
+    latent_for,
     layer_mask,
     list_directions,
     load_direction,
@@ -62,14 +63,7 @@ class EditFirstLatent(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, layers: str | None = None) -> bool | str:
-        if layers is None:
-            return True
-        try:
-            layer_mask(layers, MOST_ROWS)
-        except ValueError:
-            presets = ", ".join(repr(name) for name in LAYER_PRESETS)
-            return f"layers should be one of {presets}, or rows such as '0-7' or '2,4-6', but is {layers!r}."
-        return True
+        return True if layers is None else check_layers(layers)
 
     @classmethod
     def fingerprint_inputs(cls, direction: str, **_others: Any) -> Any:
@@ -103,6 +97,9 @@ class EditFirstLatent(io.ComfyNode):
         aligned: AlignedClip | None = None,
     ) -> io.NodeOutput:
         edited = first_latent(latent)
+        if isinstance(latent, EditedLatent):
+            resting = generator.resting
+            edited = latent_for(edited, generator.family, torch.Size((resting.num_ws, resting.w_dim)))
         check_family("The latent", edited.family, generator.family)
         if (edited_first_frame is None) != (aligned is None):
             raise ValueError(
@@ -124,6 +121,16 @@ class EditFirstLatent(io.ComfyNode):
             edited = apply_direction(edited, _load(direction, generator), strength, layers=layers)
         picture = before_and_after(edited, model)
         return io.NodeOutput(edited, picture, ui=ui.PreviewImage(picture, cls=cls))
+
+
+def check_layers(layers: str) -> bool | str:
+    """True, or what is wrong with a layer range, before the generator is known."""
+    try:
+        layer_mask(layers, MOST_ROWS)
+    except ValueError:
+        presets = ", ".join(repr(name) for name in LAYER_PRESETS)
+        return f"layers should be one of {presets}, or rows such as '0-7' or '2,4-6', but is {layers!r}."
+    return True
 
 
 def before_and_after(edited: EditedLatent, generator: Any) -> Tensor:

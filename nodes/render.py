@@ -12,17 +12,19 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..dynode_core.checks import check_family
+from ..dynode_core.editing import latent_for, sample_of
 from ..dynode_core.generators.tuning import with_tuning
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
 from ..dynode_core.rendering import render
-from ..dynode_core.types import TrajectorySample
+from ..dynode_core.types import EditedLatent, TrajectorySample
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .pictures import frames_wanted, gather_faces, picture_frames_input
 from .progress import NodeProgress
 
 FULL_SIZE = "full"
+SIZES = (FULL_SIZE, "1024", "512", "256", "128", "64")
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,15 @@ class Render(io.ComfyNode):
             "length of the clip costs no memory.",
             search_aliases=["stylegan render", "synthesis", "generate face", "gan decode", "dynode"],
             inputs=[
-                sockets.Sample.Input("sample", tooltip="Codes over time, from Solve At Times."),
+                io.MultiType.Input(
+                    "sample",
+                    types=[sockets.Sample, sockets.Latent],
+                    tooltip="Codes over time, from Solve At Times or Mix Latents, or a single code.",
+                ),
                 sockets.Generator.Input("generator", tooltip="The generator that the clip was inverted with."),
                 io.Combo.Input(
                     "size",
-                    options=[FULL_SIZE, "1024", "512", "256"],
+                    options=list(SIZES),
                     default=FULL_SIZE,
                     tooltip="Side of the faces in pixels. A face smaller than this in the video gains nothing from "
                     "more.",
@@ -112,10 +118,18 @@ class Render(io.ComfyNode):
     @outside_inference_mode
     @torch.no_grad()
     def execute(
-        cls, sample: TrajectorySample, generator: LoadedGenerator, size: str, chunk: int, picture_frames: str
+        cls,
+        sample: TrajectorySample | EditedLatent,
+        generator: LoadedGenerator,
+        size: str,
+        chunk: int,
+        picture_frames: str,
     ) -> io.NodeOutput:
+        model = generator.resting
+        if isinstance(sample, EditedLatent):
+            sample = sample_of([latent_for(sample, model.family, torch.Size((model.num_ws, model.w_dim)))])
         check_family("The sample", sample.family, generator.family)
-        side = _side_of(size, generator.resting.resolution)
+        side = _side_of(size, model.resolution)
         faces, progress = ManagedFaces(generator, sample, side, chunk), NodeProgress()
         wanted = frames_wanted(picture_frames, faces.num_frames, side, side)
 

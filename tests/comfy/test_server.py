@@ -18,9 +18,12 @@ NODE_NAMES = {
     "DynODE_Invert": "StyleGAN2 Invert",
     "DynODE_FitTrajectory": "Fit Trajectory ODE (GPU DOPRI5)",
     "DynODE_EditFirstLatent": "Edit First Latent",
+    "DynODE_SampleLatents": "Sample Latents",
+    "DynODE_MixLatents": "Mix Latents",
     "DynODE_SolveAtTimes": "Solve At Times",
     "DynODE_Render": "StyleGAN2 Render",
     "DynODE_BlendBack": "Blend Back",
+    "DynODE_CompareTrajectory": "Compare Trajectory",
     "DynODE_SaveTrajectory": "Save Trajectory",
     "DynODE_LoadTrajectory": "Load Trajectory",
 }
