@@ -180,6 +180,13 @@ def _solve_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vary-seconds", type=float, metavar="S", default=0.5, help="time over which the sway changes")
     group.add_argument("--vary-seed", type=int, metavar="N", default=0, help="of the sway")
     group.add_argument(
+        "--edit-limit",
+        type=float,
+        metavar="X",
+        default=1.2,
+        help="add less of the edit where the clip already goes that way: at most X times the further of both; 0: never",
+    )
+    group.add_argument(
         "--extrapolate", type=float, metavar="S", default=0.0, help="let motion die away outside the clip; 0: hold it"
     )
 

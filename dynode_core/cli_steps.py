@@ -199,6 +199,7 @@ def solve(
             latent=latent,
             anchor_s=options.anchor,
             variation=ode.Variation(options.vary, options.vary_seconds, options.vary_seed),
+            edit_limit=options.edit_limit,
             extrapolate_s=options.extrapolate,
             stream=True,
             method=options.method,

@@ -31,6 +31,7 @@ from . import sockets
 from .devices import outside_inference_mode
 from .progress import NodeProgress
 
+EDIT_LIMIT = 1.2
 MORE_LATENTS = ("latent_2", "latent_3", "latent_4")
 _FACTOR = io.Int.Input(
     "factor",
@@ -135,6 +136,7 @@ class SolveAtTimes(io.ComfyNode):
         variation_length_s: float = 0.5,
         variation_seed: int = 0,
         extrapolate_s: float = 0.0,
+        edit_limit: float = EDIT_LIMIT,
         latent: EditedLatent | None = None,
         later: EditedLatent | None = None,
         **more: EditedLatent | None,
@@ -157,6 +159,7 @@ class SolveAtTimes(io.ComfyNode):
                 anchor_s=anchor_s or None,
                 later=[] if later is None else [LaterEdit(later, later_s)],
                 variation=Variation(variation, variation_length_s, variation_seed),
+                edit_limit=edit_limit,
                 extrapolate_s=extrapolate_s,
                 stream=True,
             )
@@ -292,7 +295,7 @@ def _later_inputs() -> list[io.Input]:
 
 
 def _variation_inputs() -> list[io.Input]:
-    """Random variation, and times outside the clip."""
+    """Random variation, times outside the clip, and how far an edit may go."""
     return [
         io.Float.Input(
             "variation",
@@ -335,6 +338,16 @@ def _variation_inputs() -> list[io.Input]:
             "over so many seconds: a guess.",
             optional=True,
             advanced=True,
+        ),
+        io.Float.Input(
+            "edit_limit",
+            default=EDIT_LIMIT,
+            min=0.0,
+            max=10.0,
+            step=0.05,
+            tooltip="Adds less of the edit where the clip already goes that way: a smile on a grin. At most this many "
+            "times the further of the edit and the clip's own motion along it. 0 adds it in full everywhere.",
+            optional=True,
         ),
     ]
 

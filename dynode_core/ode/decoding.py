@@ -11,6 +11,7 @@ from torch import Tensor
 from ..code_stream import CodeStream
 from ..types import LatentTrajectory
 from .cuts import cut_positions
+from .edit_limit import EditLimit
 from .interpolation import blend_observations
 from .later_edits import EditTimeline
 
@@ -56,15 +57,19 @@ class EditedCodes:
     """`(J, L, D)` parts of the edits outside the subspace."""
     timeline: EditTimeline | None
     """When each of them counts; None where there is one."""
+    limit: EditLimit | None = None
 
     def read(self, index: Tensor) -> Tensor:
         """`(n,)` positions to `(n, L, D)`."""
         base = self.base
         change = base.trajectory.subspace.decode_change(self.states[index] - base.states[index])
         if self.timeline is None:
-            return base.read(index) + change + self.outside[0]
-        shares = self.timeline.weights(torch.from_numpy(base.tau[index.numpy()]))
-        return base.read(index) + change + torch.einsum("nj,jld->nld", shares, self.outside)
+            change = change + self.outside[0]
+        else:
+            shares = self.timeline.weights(torch.from_numpy(base.tau[index.numpy()]))
+            change = change + torch.einsum("nj,jld->nld", shares, self.outside)
+        codes = base.read(index)
+        return codes + (change if self.limit is None else self.limit.applied(codes, change))
 
 
 def codes_of(part: BaseCodes | EditedCodes, *, stream: bool) -> Tensor | CodeStream:

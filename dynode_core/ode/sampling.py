@@ -18,6 +18,7 @@ from ..types import EditedLatent, LatentTrajectory, TrajectorySample
 from .beyond import carry_on, damped_travel, end_velocities
 from .decoding import BaseCodes, EditedCodes, codes_of
 from .driven import ControlPath, DrivenField
+from .edit_limit import EditLimit
 from .later_edits import EditTimeline, LaterEdit, timeline
 from .path import solve_path
 from .solution import Solution
@@ -103,6 +104,8 @@ class SolveSettings:
     """What the edit becomes at later times."""
     variation: Variation = Variation()
     """Random variation of the edited path; amplitude 0 is none."""
+    edit_limit: float = 0.0
+    """0 adds the edit in full everywhere; from 1 on see `EditLimit.reach`."""
     extrapolate_s: float = 0.0
     """0 holds times outside the clip at its ends; else the time constant (s) with which the motion dies away there."""
     stream: bool = False
@@ -111,6 +114,8 @@ class SolveSettings:
     def __post_init__(self) -> None:
         if not 0.0 <= self.faithful <= 1.0:
             raise ValueError(f"faithful should be between 0 (smooth) and 1 (exact), but is {self.faithful:g}.")
+        if self.edit_limit != 0.0 and not 1.0 <= self.edit_limit <= 100.0:
+            raise ValueError(f"edit_limit should be 0 (off) or 1 to 100, but is {self.edit_limit:g}.")
         if not 0.0 <= self.extrapolate_s <= 1000.0:
             raise ValueError(f"extrapolate_s should be 0 (off) to 1000 s, but is {self.extrapolate_s:g}.")
 
@@ -126,10 +131,15 @@ class _Edit:
     """`(J, L, D)`: what it adds outside the subspace."""
     timeline: EditTimeline | None
     controls: list[ControlPath]
+    limit: EditLimit | None
 
     @property
     def changes_anything(self) -> bool:
         return bool(self.controls or self.change.any() or self.outside.any())
+
+    def codes(self, base: BaseCodes, states: Tensor) -> EditedCodes:
+        """The edited path over solved `states` `(N, r)`."""
+        return EditedCodes(base, states, self.outside, self.timeline, self.limit)
 
 
 def _checked_difference(trajectory: LatentTrajectory, latent: EditedLatent, base: Tensor) -> Tensor:
@@ -147,9 +157,9 @@ def _anchor(trajectory: LatentTrajectory, anchor_s: float | None) -> float:
 
 def _edit_of(trajectory: LatentTrajectory, latent: EditedLatent | None, settings: SolveSettings) -> _Edit:
     subspace, later = trajectory.subspace, settings.later
-    difference = torch.zeros_like(trajectory.w_plus_0)
+    difference, base = torch.zeros_like(trajectory.w_plus_0), trajectory.w_plus_0
     if latent is not None:
-        base = trajectory.w_plus_0 if settings.anchor_s is None else latent.base_w_plus_0
+        base = base if settings.anchor_s is None else latent.base_w_plus_0
         difference = _checked_difference(trajectory, latent, base)
     controls, course = [], None
     differences = difference[None]
@@ -164,7 +174,8 @@ def _edit_of(trajectory: LatentTrajectory, latent: EditedLatent | None, settings
     if settings.variation.amplitude > 0:
         controls.append(variation_control(trajectory, settings.variation))
     outside = torch.stack([subspace.outside(part) for part in differences])
-    return _Edit(latent, subspace.encode_change(difference[None]), outside, course, controls)
+    limit = EditLimit(settings.edit_limit, base.cpu().float(), trajectory.w_plus) if settings.edit_limit else None
+    return _Edit(latent, subspace.encode_change(difference[None]), outside, course, controls, limit)
 
 
 def _solve_rows(solver: _Solver, edits: Sequence[_Edit], tau: np.ndarray, anchor: float) -> Solution:
@@ -274,7 +285,7 @@ def _samples(
     for edit in edits:
         codes = observed
         if edit.changes_anything:
-            codes = codes_of(EditedCodes(base, next(row), edit.outside, edit.timeline), stream=settings.stream)
+            codes = codes_of(edit.codes(base, next(row)), stream=settings.stream)
         names = () if edit.latent is None else edit.latent.edits
         names += tuple(f"{name} at {part.time_s:g} s" for part in settings.later for name in part.latent.edits)
         samples.append(TrajectorySample(codes, observed, edits=names, **facts))
@@ -291,7 +302,7 @@ def solve_at_times(
         times: `(N,)` seconds in any order; outside the clip they are held at its ends, with a warning.
         latent: The edited first code; its difference from the observed first code travels along the path.
         options: Fields of `SolveSettings`: method, rtol, atol, faithful, fps, anchor_s, later, variation,
-            extrapolate_s, stream.
+            edit_limit, extrapolate_s, stream.
     Returns:
         The codes with and without the edit, CPU float32.
     Raises:
