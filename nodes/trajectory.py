@@ -208,6 +208,22 @@ def fit_report(trajectory: LatentTrajectory) -> str:
     return "\n".join(lines)
 
 
+def fit_input(*, optional: bool) -> io.DynamicCombo.Input:
+    """The choice between the closed form and training, with its settings."""
+    return io.DynamicCombo.Input(
+        "fit",
+        options=[
+            io.DynamicCombo.Option(CLOSED_FORM, []),
+            io.DynamicCombo.Option(PAPER, [*_TRAINING, *_NETWORK]),
+            io.DynamicCombo.Option(RELEASED, _TRAINING),
+        ],
+        optional=optional,
+        tooltip="How the field is found. closed form takes a second and is closest to the codes; the others train "
+        "a network by gradients, as the paper and the authors' program do, and use no other setting of the fit but "
+        "the seed.",
+    )
+
+
 def _fit_inputs() -> list[io.Input]:
     return [
         sockets.Codes.Input("codes", tooltip="Codes of the keyframes, from StyleGAN2 Invert."),
@@ -262,18 +278,7 @@ def _fit_inputs() -> list[io.Input]:
             tooltip="Of the random parts of the field. Same seed, same trajectory.",
             advanced=True,
         ),
-        io.DynamicCombo.Input(
-            "fit",
-            options=[
-                io.DynamicCombo.Option(CLOSED_FORM, []),
-                io.DynamicCombo.Option(PAPER, [*_TRAINING, *_NETWORK]),
-                io.DynamicCombo.Option(RELEASED, _TRAINING),
-            ],
-            optional=True,
-            tooltip="How the field is found. closed form takes a second and is closest to the codes; the others train "
-            "a network by gradients, as the paper and the authors' program do, and ignore the inputs above but the "
-            "seed.",
-        ),
+        fit_input(optional=True),
         sockets.Generator.Input(
             "generator", optional=True, tooltip="Only for training with image_weight or feature_weight."
         ),

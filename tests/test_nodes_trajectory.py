@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from problems import FAMILY, inverted_clip, smooth_codes
+from tiny_generators import TINY_FAMILY, tiny_mobile
 
 from dynode_pack.dynode_core.types import EditedLatent, InvertedClip
 
@@ -124,6 +127,29 @@ def test_a_curve_runs_there_and_back(node_module: NodeModule, clip: InvertedClip
     mode = {"mode": "curve", "curve": "ping-pong", "frames_per_frame": 1.0, "bend": 1.0, "repeats": 1}
     sample = solve.execute(trajectory, **SAME | {"mode": mode | {"ramp_speed": 4.0}}).result[0][0]
     assert len(sample.times) == 17 and sample.times[8] == pytest.approx(8 / 25) and sample.times[-1] == 0.0
+
+
+def test_a_clip_is_compared_as_codes_and_as_pictures(node_module: NodeModule, folders: Path) -> None:
+    generator = tiny_mobile()
+    codes = 0.3 * smooth_codes(9, rows=generator.num_ws, channels=generator.w_dim, axes=3)
+    clip = dataclasses.replace(inverted_clip(codes, np.arange(9) / 25), family=TINY_FAMILY)
+    compare = node_module("compare").CompareTrajectory
+    loaded = node_module("devices").hold_generator(generator)
+    asked = (clip, 2, False, 0, 2, "128", {"fit": "closed form"})
+    edit = EditedLatent(clip.w_plus[0] + 0.1, clip.w_plus[0], ("smile=1",), TINY_FAMILY)
+    picture, report, text = compare.execute(*asked, latent=edit, generator=loaded).result
+    assert picture.shape[0] == 1 and picture.shape[3] == 3 and float(picture.max()) <= 1
+    facts = json.loads(text)
+    assert facts["kept"] == [0, 2, 4, 6, 8] and facts["held_out"] == [1, 3, 5, 7]
+    assert set(facts["methods"]["linear morphing"]) > {"held_out", "mse_held_out", "ssim_observed"}
+    assert "4 of 9 keyframes were held out" in report and "Edited: smile=1" in report
+    plain = compare.execute(*asked)
+    assert "mse_held_out" not in json.loads(plain.result[2])["methods"]["trajectory"]
+    assert plain.ui.as_dict()["images"]
+    trained = {"fit": "gradient (paper)", "steps": 2, "learning_rate": 0.01, "batch": 4, "hidden": 8}
+    assert json.loads(compare.execute(*asked[:6], trained).result[2])["methods"]["trajectory"]["held_out"] > 0
+    with pytest.raises(ValueError, match="family"):
+        compare.execute(dataclasses.replace(clip, family="another"), *asked[1:], generator=loaded)
 
 
 @pytest.mark.parametrize(

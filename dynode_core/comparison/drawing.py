@@ -137,11 +137,11 @@ def draw_comparison(comparison: Comparison) -> np.ndarray:
     tiles = 0.0 if comparison.pictures is None else TILE_IN * (1 + len(comparison.table))
     figure = Figure(figsize=(WIDTH_IN, CHART_IN + tiles), dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
+    charts: Any = figure
     if tiles:
-        charts, sheet = figure.subfigures(2, 1, height_ratios=[CHART_IN, tiles])
-        _draw_tiles(sheet, comparison)
-    else:
-        charts = figure
+        parts: Any = figure.subfigures(2, 1, height_ratios=[CHART_IN, tiles])
+        charts = parts[0]
+        _draw_tiles(parts[1], comparison)
     panels = charts.subplot_mosaic([["plane", "errors"], ["plane", "course"]])
     _draw_plane(panels["plane"], comparison)
     _draw_errors(panels["errors"], comparison)
