@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from . import __version__, ode
+from . import __version__
 from . import cli_commands as commands
 from .blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
+from .cli_path_options import (
+    add_choice,
+    compare_options,
+    field_options,
+    fit_options,
+    latent_files_options,
+    later_edits_option,
+    solve_options,
+)
 from .faces.detections import SEARCHES
 from .faces.framing import FRAMINGS
 from .faces.masks import REGIONS
@@ -29,6 +37,7 @@ examples:
   python -m dynode_core fit codes.safetensors --out trajectory.safetensors --plot trajectory.png
   python -m dynode_core edit trajectory.safetensors --edit smile=3 --out latent.safetensors
   python -m dynode_core solve trajectory.safetensors --latent latent.safetensors --times x2 --out sample.safetensors
+  python -m dynode_core compare codes.safetensors --aligned aligned.safetensors --out report.json --sheet sheet.png
   python -m dynode_core render sample.safetensors --out faces.mp4
   python -m dynode_core blend aligned.safetensors sample.safetensors --out out.mp4
 """
@@ -79,20 +88,12 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if empty else super()._get_help_string(action)
 
 
-def _choice(group: Any, flag: str, choices: Sequence[str], what: str, *, default: str | None = None) -> None:
-    """An option with many or long choices: they are listed in the help and not in the usage line."""
-    listed = ", ".join(f"'{choice}'" if " " in choice else choice for choice in choices)
-    group.add_argument(
-        flag, choices=tuple(choices), default=default or choices[0], metavar="NAME", help=f"{what}: {listed}"
-    )
-
-
 def _clip_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("clip and face")
     group.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at this second of the clip")
     group.add_argument("--duration", type=float, metavar="S", help="use this many seconds of the clip")
-    _choice(group, "--framing", FRAMINGS, "what to cut out")
-    _choice(group, "--face", PICKS, "order in which faces are counted")
+    add_choice(group, "--framing", FRAMINGS, "what to cut out")
+    add_choice(group, "--face", PICKS, "order in which faces are counted")
     group.add_argument("--face-index", type=int, default=0, metavar="N", help="which face in that order")
     pointing = group.add_mutually_exclusive_group()
     pointing.add_argument("--point", metavar="X,Y", default="", help="follow the face at this point of the frame, px")
@@ -105,7 +106,7 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
         help="for --framing 'custom quad': left, top, right, bottom of a box, or x, y of the corners top left, bottom "
         "left, bottom right, top right, px",
     )
-    _choice(group, "--search", SEARCHES, "look closer for small, dark and half-turned faces", default="when needed")
+    add_choice(group, "--search", SEARCHES, "look closer for small, dark and half-turned faces", default="when needed")
     group.add_argument(
         "--smoothing", type=float, metavar="X", default=1.0, help="smoothing of the crop's path, 0 for none"
     )
@@ -131,18 +132,6 @@ def _invert_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _fit_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("trajectory")
-    group.add_argument("--path-smoothing", type=float, metavar="X", help="strength of smoothing; measured if left out")
-    group.add_argument(
-        "--state-dependence", type=float, metavar="X", default=0.0, help="0 carries an edit unchanged, 1 lets it drift"
-    )
-    group.add_argument("--cuts", choices=("auto", "none"), default="auto", help="find changes of shot, or not")
-    group.add_argument("--seed", type=int, metavar="N", default=0, help="of the random parts of the vector field")
-    group.add_argument("--rank", type=int, metavar="N", default=64, help="axes of the space of the path, at most")
-    group.add_argument("--plot", metavar="PNG", help="also draw the path")
-
-
 def _edit_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("edit")
     group.add_argument(
@@ -158,50 +147,20 @@ def _edit_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _solve_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("times")
-    group.add_argument(
-        "--times",
-        metavar="TEXT",
-        default="same",
-        help="same | x4 | '120 frames' | '60 fps' | '0, 0.1, 0.25' (seconds) | a curve such as ping-pong",
-    )
-    group.add_argument("--slow-motion", action="store_true", help="play more frames longer instead of faster")
-    _choice(group, "--method", ode.METHODS, "solver")
-    group.add_argument("--rtol", type=float, metavar="X", default=1e-5, help="relative tolerance")
-    group.add_argument("--atol", type=float, metavar="X", default=1e-6, help="absolute tolerance")
-    group.add_argument(
-        "--faithful", type=float, metavar="X", default=1.0, help="1 keeps every keyframe, 0 only the smooth path"
-    )
-    group.add_argument("--anchor", type=float, metavar="S", help="second at which the edit is put in; the first frame")
-    group.add_argument(
-        "--vary", type=float, metavar="X", default=0.0, help="random sway, as a share of how much the codes move"
-    )
-    group.add_argument("--vary-seconds", type=float, metavar="S", default=0.5, help="time over which the sway changes")
-    group.add_argument("--vary-seed", type=int, metavar="N", default=0, help="of the sway")
-    group.add_argument(
-        "--edit-limit",
-        type=float,
-        metavar="X",
-        default=1.2,
-        help="add less of the edit where the clip already goes that way: at most X times the further of both; 0: never",
-    )
-    group.add_argument(
-        "--extrapolate", type=float, metavar="S", default=0.0, help="let motion die away outside the clip; 0: hold it"
-    )
-
-
 def _render_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rendering")
     group.add_argument(
-        "--size", type=int, choices=(256, 512, 1024), help="side of the faces; as large as the generator's if left out"
+        "--size",
+        type=int,
+        choices=(64, 128, 256, 512, 1024),
+        help="side of the faces; as large as the generator's if left out",
     )
 
 
 def _blend_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("blending")
     group.add_argument("--mode", choices=MODES, default=MODES[0], help="how faces and frames are joined")
-    _choice(group, "--region", (*REGIONS, WHOLE_CROP), "what may change", default="face and forehead")
+    add_choice(group, "--region", (*REGIONS, WHOLE_CROP), "what may change", default="face and forehead")
     group.add_argument("--dilate", type=float, metavar="X", default=0.0, help="grow the region, in shares of the crop")
     group.add_argument(
         "--feather", type=float, metavar="X", default=0.08, help="width of its soft edge, in shares of the crop"
@@ -263,17 +222,27 @@ def _edit_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aligned", metavar="FILE", help="file made by align, needed with --picture")
 
 
-def _solve_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--latent", metavar="FILE", help="file made by edit")
-
-
 def _convert_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--holds", choices=("generator", "direction"), default="generator", help="what the file is")
 
 
-_ALL = (_clip_options, _invert_options, _fit_options, _edit_options, _solve_options, _render_options, _blend_options)
+_ALL = (
+    _clip_options,
+    _invert_options,
+    field_options,
+    fit_options,
+    _edit_options,
+    solve_options,
+    _render_options,
+    _blend_options,
+)
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable[..., None], ...], str], ...] = (
-    ("run", commands.run, (_run_options, *_ALL), "the whole way: edit or re-time the face in one or more clips"),
+    (
+        "run",
+        commands.run,
+        (_run_options, *_ALL, later_edits_option),
+        "the whole way: edit or re-time the face in one or more clips",
+    ),
     (
         "align",
         commands.align,
@@ -289,7 +258,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
     (
         "fit",
         commands.fit,
-        (_positional("codes"), _out("trajectory to write"), _fit_options),
+        (_positional("codes"), _out("trajectory to write"), field_options, fit_options),
         "fit the differential equation",
     ),
     (
@@ -301,8 +270,19 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
     (
         "solve",
         commands.solve,
-        (_positional("trajectory"), _out("sample to write"), _solve_files, _solve_options),
+        (
+            _positional("trajectory"),
+            _out("sample to write; a folder when there are several latents"),
+            latent_files_options,
+            solve_options,
+        ),
         "solve at the wanted times",
+    ),
+    (
+        "compare",
+        commands.compare,
+        (_positional("codes"), _out("report to write (JSON)"), compare_options, field_options),
+        "predict frames that were held out, beside morphing and frame-by-frame editing",
     ),
     (
         "render",

@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 from . import __version__, ode
+from . import cli_path_steps as path_steps
 from . import cli_steps as steps
 from .artifacts import load_artifact, plain_facts, save_artifact, save_direction
 from .checkpoints.load import convert_checkpoint
-from .checks import check_increasing
 from .cli_steps import Workplace
+from .comparison import draw_comparison, report_text
 from .editing import load_direction
 from .export import ExportedVideo
 from .families import UNKNOWN_W
@@ -31,11 +32,11 @@ def run(options: argparse.Namespace) -> None:
     """The whole way for one or more clips."""
     place = Workplace(options)
     targets = _targets(options.clips, options.out)
-    for text in options.edit:
+    for text in (*options.edit, *options.later):
         steps.parse_edit(text)
-    check_times(options.times)
+    path_steps.time_choice(options)
     steps.align_settings(options)
-    if options.edit:
+    if options.edit or options.later:
         steps.check_edits(options, place)
     reports = []
     for clip, out in zip(options.clips, targets, strict=True):
@@ -48,24 +49,14 @@ def run(options: argparse.Namespace) -> None:
         _write_json(Path(options.report), reports[0] if len(reports) == 1 else reports)
 
 
-def check_times(text: str) -> None:
-    """Refuse times that cannot be read or do not increase, before anything is computed.
-
-    Raises:
-        ValueError: says which.
-    """
-    choice = ode.parse_times(text)
-    if isinstance(choice, ode.ListTimes):
-        check_increasing("--times", np.array(choice.seconds))
-
-
 def _run_one(options: argparse.Namespace, place: Workplace, clip: str, out: Path) -> dict[str, Any]:
     aligned = steps.align(options, place, clip)
     inverted = steps.invert(options, place, aligned)
-    trajectory = steps.fit(options, place, inverted)
+    trajectory = path_steps.fit(options, place, inverted)
     _plot(options, trajectory)
     edited = steps.edit(options, place, trajectory, aligned) if options.edit or options.picture else None
-    sample = steps.solve(options, place, trajectory, edited)
+    later = steps.later_edit(options, place, trajectory) if options.later else None
+    sample = path_steps.solve(options, place, trajectory, [edited], later)[0]
     exported = steps.blend(options, place, aligned, sample, out)
     return _report(place, clip, aligned, inverted, trajectory, sample, exported)
 
@@ -136,7 +127,7 @@ def invert(options: argparse.Namespace) -> None:
 
 def fit(options: argparse.Namespace) -> None:
     """Codes to trajectory."""
-    trajectory = steps.fit(options, Workplace(options), load_artifact(options.codes, InvertedClip))
+    trajectory = path_steps.fit(options, Workplace(options), load_artifact(options.codes, InvertedClip))
     _plot(options, trajectory)
     _save(trajectory, options)
 
@@ -151,10 +142,40 @@ def edit(options: argparse.Namespace) -> None:
 
 
 def solve(options: argparse.Namespace) -> None:
-    """Trajectory, and a latent if given, to sample."""
+    """Trajectory, and latents if given, to one sample per latent."""
+    targets = _sample_targets(options.latent, Path(options.out))
     trajectory = load_artifact(options.trajectory, LatentTrajectory)
+    latents = [load_artifact(path, EditedLatent) for path in options.latent] or [None]
+    later = load_artifact(options.later, EditedLatent) if options.later else None
+    samples = path_steps.solve(options, Workplace(options), trajectory, latents, later)
+    for sample, target in zip(samples, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_artifact(sample, target)
+        print(target)
+
+
+def _sample_targets(latents: list[str], out: Path) -> list[Path]:
+    """`out` itself, or files in the folder `out`, named after the latents, when there are several."""
+    if len(latents) < 2:
+        return [out]
+    if out.suffix:
+        raise ValueError(f"--out should be a folder when there are {len(latents)} latents, but is {str(out)!r}.")
+    targets = [out / f"{Path(latent).stem}.safetensors" for latent in latents]
+    if len(set(targets)) < len(targets):
+        raise ValueError("Two latents have the same name and would overwrite each other's result. Rename one.")
+    return targets
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Codes to a report, on the screen and as JSON, and a picture if asked for."""
+    inverted = load_artifact(options.codes, InvertedClip)
     latent = load_artifact(options.latent, EditedLatent) if options.latent else None
-    _save(steps.solve(options, Workplace(options), trajectory, latent), options)
+    aligned = load_artifact(options.aligned, AlignedClip) if options.aligned else None
+    found = path_steps.compare(options, Workplace(options), inverted, latent, aligned)
+    print(report_text(found))
+    _write_json(Path(options.out), found.facts())
+    if options.sheet:
+        Image.fromarray(draw_comparison(found)).save(options.sheet)
 
 
 def render(options: argparse.Namespace) -> None:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import math
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import editing, ode
+from . import editing
 from .blending import BlendSettings
 from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
@@ -166,50 +165,6 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
         )
 
 
-def fit(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> LatentTrajectory:
-    """Fit the differential equation; draw it if asked."""
-    settings = ode.TrajectorySettings(
-        smoothing=options.path_smoothing,
-        state_dependence=options.state_dependence,
-        cuts=options.cuts,
-        rank=options.rank,
-        seed=options.seed,
-        device=place.device,
-    )
-    with place.step("fit") as progress:
-        trajectory = ode.fit_trajectory(inverted, settings, progress=progress)
-    for warning in trajectory.certificate.get("warnings", ()):
-        place.say(f"warning: {warning}")
-    return trajectory
-
-
-def solve(
-    options: argparse.Namespace, place: Workplace, trajectory: LatentTrajectory, latent: EditedLatent | None
-) -> TrajectorySample:
-    """Take the trajectory at the wanted times."""
-    times, fps = ode.output_times(trajectory, options.times)
-    times, notes = ode.clamp_times(trajectory, times, extrapolate_s=options.extrapolate)
-    for note in notes:
-        place.say(f"note: {note}")
-    with place.step("solve"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the notes were said
-        return ode.solve_at_times(
-            trajectory,
-            times,
-            latent=latent,
-            anchor_s=options.anchor,
-            variation=ode.Variation(options.vary, options.vary_seconds, options.vary_seed),
-            edit_limit=options.edit_limit,
-            extrapolate_s=options.extrapolate,
-            stream=True,
-            method=options.method,
-            rtol=options.rtol,
-            atol=options.atol,
-            faithful=options.faithful,
-            fps=trajectory.fps if options.slow_motion else fps,
-        )
-
-
 def faces_of(options: argparse.Namespace, place: Workplace, sample: TrajectorySample) -> RenderedFaces:
     """The faces of a sample, made when they are read."""
     check_family("The sample", sample.family, place.generator.family)
@@ -276,7 +231,7 @@ def check_edits(options: argparse.Namespace, place: Workplace) -> None:
         FileNotFoundError: there is no such direction.
     """
     shape = torch.Size((place.generator.num_ws, place.generator.w_dim))
-    for name, _strength, layers in [parse_edit(text) for text in options.edit]:
+    for name, _strength, layers in [parse_edit(text) for text in (*options.edit, *options.later)]:
         direction = editing.load_direction(name, place.folders, family=place.generator.family)
         editing.layer_mask(layers, shape[0])
         direction_rows(direction, shape, place.generator.family)
@@ -308,3 +263,9 @@ def edit(
         direction = editing.load_direction(name, place.folders, family=place.generator.family)
         edited = editing.apply_direction(edited, direction, strength, layers=layers)
     return edited
+
+
+def later_edit(options: argparse.Namespace, place: Workplace, trajectory: LatentTrajectory) -> EditedLatent:
+    """What the edit becomes later: the directions of `--later`, on the code as inverted."""
+    asked = argparse.Namespace(edit=options.later, picture=None)
+    return edit(asked, place, trajectory)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dynode_pack.dynode_core import cli, cli_commands
@@ -14,7 +16,7 @@ from dynode_pack.dynode_core.cli_progress import StepProgress
 from dynode_pack.dynode_core.cli_steps import parse_edit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", "align", "invert", "fit", "edit", "solve", "render", "blend", "convert"]
+COMMANDS = ["run", "align", "invert", "fit", "edit", "solve", "compare", "render", "blend", "convert"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,11 @@ def test_runs_as_a_module() -> None:
         (["run", "nothing.mp4", "--out", "o.mp4", "--times", "0, 0.2, 0.1"], "increase"),
         (["run", "nothing.mp4", "--out", "o.mp4", "--times", "soon"], "soon"),
         (["run", "nothing.mp4", "--out", "o.mp4", "--quad", "1 2 3"], "8 numbers"),
+        (["run", "nothing.mp4", "--out", "o.mp4", "--later", "smile"], "NAME=STRENGTH"),
+        (["run", "nothing.mp4", "--out", "o.mp4", "--times", "ramp", "--ramp-speed", "100"], "ramp_speed"),
+        (["solve", "t", "--out", "o.safetensors", "--latent", "a", "--latent", "b"], "folder"),
+        (["solve", "t", "--out", "o", "--latent", "x/a", "--latent", "y/a"], "same name"),
+        (["compare", "nothing.safetensors", "--out", "r.json"], "nothing.safetensors"),
         (["run", "a.mp4", "b.mp4", "--out", "o.mp4"], "folder"),
         (["run", "x/a.mp4", "y/a.mp4", "--out", "o"], "same name"),
         (["fit", "nothing.safetensors", "--out", "t"], "nothing.safetensors"),
@@ -117,6 +124,84 @@ def test_quiet_progress_writes_nothing() -> None:
     with StepProgress("fit", quiet=True, stream=stream) as progress:
         progress(1, 2)
     assert stream.getvalue() == ""
+
+
+@pytest.fixture
+def codes(tmp_path: Path) -> Path:
+    """A file of codes as `invert` leaves it: 9 keyframes at 25 fps."""
+    from problems import inverted_clip, smooth_codes
+
+    from dynode_pack.dynode_core.artifacts import save_artifact
+
+    path = tmp_path / "codes.safetensors"
+    times = np.arange(9) / 25
+    save_artifact(inverted_clip(smooth_codes(9, rows=2, channels=8, axes=3), times, frame_times=times.copy()), path)
+    return path
+
+
+def write_latent(codes: Path, name: str, change: float) -> str:
+    from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
+    from dynode_pack.dynode_core.types import EditedLatent
+
+    clip = load_artifact(codes)
+    path = codes.with_name(f"{name}.safetensors")
+    save_artifact(EditedLatent(clip.w_plus[0] + change, clip.w_plus[0], (f"{name}={change:g}",), clip.family), path)
+    return str(path)
+
+
+def command(*arguments: object) -> None:
+    """Run a command that should succeed."""
+    assert cli.main([*(str(argument) for argument in arguments), "--device", "cpu", "--quiet", "--traceback"]) == 0
+
+
+def test_training_is_offered_with_its_settings_and_kept(codes: Path, tmp_path: Path) -> None:
+    from dynode_pack.dynode_core.ode import load_trajectory
+
+    out, training = tmp_path / "t.safetensors", ["--batch", 4, "--hidden", 8, "--learning-rate", 0.003, "--no-time"]
+    for variant, steps, resumed in (("paper", 2, 0), ("paper", 3, 2), ("released", 1, 0)):
+        command("fit", codes, "--out", out, "--fit", variant, "--steps", steps, *training, "--cache", tmp_path / "c")
+        certificate = load_trajectory(out).certificate
+        assert (certificate["variant"], certificate["steps"], certificate["resumed_at"]) == (variant, steps, resumed)
+    command("fit", codes, "--out", out, "--fit", "paper", "--steps", 1, "--adjoint", "--cache", tmp_path / "c")
+    command("fit", codes, "--out", out, "--reference", "natural cubic", "--no-held-out")
+    certificate = load_trajectory(out).certificate
+    assert certificate["reference"] == "natural cubic" and "held_out_rel" not in certificate
+
+
+def test_several_latents_later_edits_and_bent_curves_are_solved(codes: Path, tmp_path: Path) -> None:
+    from dynode_pack.dynode_core.artifacts import load_artifact
+
+    path, folder = tmp_path / "t.safetensors", tmp_path / "samples"
+    command("fit", codes, "--out", path, "--no-held-out")
+    smile, age = write_latent(codes, "smile", 0.2), write_latent(codes, "age", -0.1)
+    command("solve", path, "--out", folder, "--latent", smile, "--latent", age, "--edit-limit", 0)
+    samples = {one.stem: load_artifact(one) for one in folder.iterdir()}
+    for name, change in (("smile", 0.2), ("age", -0.1)):
+        carried = samples[name].w_plus - samples[name].base_w_plus
+        assert float((carried - change).abs().max()) < 0.01
+    out = tmp_path / "one.safetensors"
+    later = ["--later", age, "--later-at", 0.16, "--edit-limit", 0]
+    command("solve", path, "--out", out, "--latent", smile, *later)
+    change = (load_artifact(out).w_plus - load_artifact(out).base_w_plus).mean(dim=(1, 2))
+    assert change[0] == pytest.approx(0.2, abs=0.01)
+    assert change[4:] == pytest.approx([-0.1] * 5, abs=0.01)
+    for bend, middle in ((0, 4 / 25), (1, 4 * 0.125 * 2 / 25)):
+        command("solve", path, "--out", out, "--times", "ease in", "--bend", bend)
+        assert load_artifact(out).times[4] == pytest.approx(middle)
+
+
+def test_compare_writes_the_report_and_the_sheet(
+    codes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, sheet = tmp_path / "report.json", tmp_path / "sheet.png"
+    asked = ["--pictures", 0, "--keep-every", 4, "--latent", write_latent(codes, "smile", 0.2)]
+    command("compare", codes, "--out", out, "--sheet", sheet, *asked)
+    facts = json.loads(out.read_text())
+    assert facts["kept"] == [0, 4, 8] and facts["edits"] == ["smile=0.2"]
+    assert facts["carried_edit"]["cosine"] > 0.999
+    assert facts["methods"]["linear morphing"]["held_out"] > 0
+    assert "6 of 9 keyframes were held out" in capsys.readouterr().out
+    assert sheet.stat().st_size > 10_000
 
 
 def test_align_without_a_face_writes_the_crop_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
