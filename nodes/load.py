@@ -50,15 +50,12 @@ class LoadGenerator(io.ComfyNode):
     @classmethod
     @outside_inference_mode
     def execute(cls, generator_name: str) -> io.NodeOutput:
-        path = None
-        if generator_name != DEFAULT:
-            path = model_folders.full_path(model_folders.GENERATORS, generator_name)
-        generator = load_generator(
-            path,
-            folders=model_folders.folders(model_folders.GENERATORS),
-            cache_dir=model_folders.cache_dir("generators"),
-            device="cpu",
-        )
+        if generator_name == DEFAULT:
+            generator = load_generator(
+                folders=model_folders.folders(model_folders.GENERATORS), cache_dir=model_folders.cache_dir("generators")
+            )
+        else:  # the converted copy is kept beside the file: models folders that are shared convert it once
+            generator = load_generator(model_folders.full_path(model_folders.GENERATORS, generator_name))
         return io.NodeOutput(hold_generator(generator))
 
 

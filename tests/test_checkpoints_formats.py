@@ -235,9 +235,22 @@ def test_changed_file_is_converted_again(golden: Golden, tmp_path: Path) -> None
     source.write_bytes(golden("nv_sg2_gema_only_r32.pkl").read_bytes())
     first = load_generator(source)
     source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
-    later = (tmp_path / "x.pkl.dynode.safetensors").stat().st_mtime + 5
-    os.utime(source, (later, later))
+    earlier = (tmp_path / "x.pkl.dynode.safetensors").stat().st_mtime - 500  # as an unpacked or moved file has it
+    os.utime(source, (earlier, earlier))
     assert load_generator(source).generator_id != first.generator_id
+
+
+def test_file_that_was_only_touched_is_not_converted_again(
+    golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "x.pt"
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
+    first = load_generator(source)
+    later = source.stat().st_mtime + 500
+    os.utime(source, (later, later))
+    calls: list[Path] = []
+    monkeypatch.setattr(loading, "read_generator_file", calls.append)
+    assert load_generator(source).generator_id == first.generator_id and not calls
 
 
 def test_folder_that_takes_no_copy_is_no_obstacle(

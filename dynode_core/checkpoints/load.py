@@ -126,6 +126,7 @@ def write_generator(
         "generator_id": state_id(state),
         "source": source.name,
         "source_sha256": _sha256(source),
+        "source_stamp": _stamp(source),
         **({} if config is None else {"config": config.to_json()}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,21 +182,37 @@ def _cache_places(source: Path, cache_dir: Path | None) -> list[Path]:
 
 
 def _is_stale(target: Path, source: Path) -> bool:
-    """Whether the copy beside a file is older than the file. Copies elsewhere carry size and time in their names."""
-    return target.name.endswith(CACHE_SUFFIX) and target.stat().st_mtime_ns < source.stat().st_mtime_ns
+    """Whether the copy beside a file is of an earlier content: judged by size and time, and if these changed (a file
+    that was copied or touched) by the hash. Copies elsewhere carry size and time in their names."""
+    if not target.name.endswith(CACHE_SUFFIX):
+        return False
+    metadata = _metadata(target)
+    if metadata.get("source_stamp") == _stamp(source):
+        return False
+    return metadata.get("source_sha256") != _sha256(source)
+
+
+def _stamp(source: Path) -> str:
+    stat = (source.with_suffix(".bin") if source.suffix == ".xml" else source).stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether the header of a safetensors file says that this pack wrote it; only the header is read."""
+    """Whether the header of a safetensors file says that this pack wrote it."""
+    return _metadata(path).get("format") == FORMAT
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file says; nothing if it is none. Only the header is read."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if not 2 <= size <= 16 << 20:
-            return False
+            return {}
         try:
             metadata = json.loads(file.read(size)).get("__metadata__", {})
-            return isinstance(metadata, dict) and metadata.get("format") == FORMAT
         except (ValueError, AttributeError, RecursionError):
-            return False
+            return {}
+        return metadata if isinstance(metadata, dict) else {}
 
 
 def _head(path: Path) -> bytes:
