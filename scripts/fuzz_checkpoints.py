@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import datetime
 import importlib.util
 import json
 import os
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SUFFIXES = (".pkl", ".pt", ".ckpt", ".npy", ".safetensors", ".xml")
+SUFFIXES = (".pkl", ".pt", ".ckpt", ".npy", ".safetensors", ".xml", ".onnx")
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 OPCODES = b"()0123BCFGIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x80\x81\x85\x86\x87\x88\x8a\x8c\x8e\x90\x91\x92\x93\x94\x95."
 FORBIDDEN = (
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="case i of a seed is always the same")
     parser.add_argument("--seconds", type=float, default=60.0, help="longest time for one case, in seconds")
     parser.add_argument("--memory-mib", type=int, default=1024, help="how much more memory a worker may map, in MiB")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file to write as well")
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -63,13 +65,15 @@ def main() -> int:
         return 0
     report = supervise(options)
     print(json.dumps(report, indent=2))
+    if options.out is not None:
+        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 1 if report["failures"] else 0
 
 
 def supervise(options: argparse.Namespace) -> dict[str, Any]:
     """Run workers until every case is done; merge what they report."""
     outcomes: collections.Counter[str] = collections.Counter()
-    formats: collections.Counter[str] = collections.Counter()
+    formats: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     failures: list[dict[str, Any]] = []
     peak, slowest, following, started = 0.0, 0.0, 0, time.monotonic()
     while following < options.count:
@@ -82,7 +86,7 @@ def supervise(options: argparse.Namespace) -> dict[str, Any]:
                 case = json.loads(line)
                 following = case["case"] + 1
                 outcomes[case["outcome"]] += 1
-                formats[case["file"]] += 1
+                formats[case["file"]][case["outcome"].split(":")[0]] += 1
                 peak, slowest = max(peak, case["grown_mib"]), max(slowest, case["seconds"])
                 if case["outcome"].startswith("FAILURE"):
                     failures.append(case)
@@ -94,11 +98,15 @@ def supervise(options: argparse.Namespace) -> dict[str, Any]:
                 {"case": following, "outcome": f"FAILURE: worker ended with {worker.returncode} (crash or hang)"}
             )
             following += 1
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
     return {
+        "command": f"python scripts/fuzz_checkpoints.py --count {options.count} --seed {options.seed}",
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
         "count": options.count,
         "seed": options.seed,
         "outcomes": dict(outcomes.most_common()),
-        "files": dict(sorted(formats.items())),
+        "files": {name: dict(sorted(counts.items())) for name, counts in sorted(formats.items())},
         "failures": failures[:50],
         "slowest_case_s": round(slowest, 2),
         "peak_memory_growth_mib": round(peak, 1),
@@ -140,7 +148,7 @@ def work(options: argparse.Namespace) -> None:
 
     pack = load_pack()
     originals = gather(pack)
-    read_all = readers(pack)
+    readers_of = readers(pack)
     events: list[str] = []
     watching = [False]
 
@@ -153,7 +161,7 @@ def work(options: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         for name, data in originals:  # everything that is imported lazily is imported now
-            read_case(read_all, Path(folder), name, data)
+            read_case(readers_of, Path(folder), name, data)
         sys.addaudithook(audit)
         limit = memory_bytes() + (options.memory_mib << 20)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -162,7 +170,7 @@ def work(options: argparse.Namespace) -> None:
             name, data = damaged(originals, options.seed, case)
             events.clear()
             started = time.monotonic()
-            outcome = read_case(read_all, Path(folder), name, data, watching)
+            outcome = read_case(readers_of, Path(folder), name, data, watching)
             if events:
                 outcome = f"FAILURE: code ran: {events[:3]}"
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1024
@@ -172,15 +180,19 @@ def work(options: argparse.Namespace) -> None:
 
 
 def read_case(
-    read_all: list[Callable[[Path], Any]], folder: Path, name: str, data: bytes, watching: list[bool] | None = None
+    readers_of: Callable[[str], list[Callable[[Path], Any]]],
+    folder: Path,
+    name: str,
+    data: bytes,
+    watching: list[bool] | None = None,
 ) -> str:
-    """Write one file, hand it to every reader, and say what came of it."""
+    """Write one file, hand it to every reader it may meet, and say what came of it: "read" if any could use it."""
     path = folder / name
     path.write_bytes(data)
     if name.endswith(".xml"):
         path.with_suffix(".bin").write_bytes(bytes(range(64)) * 4)
     outcome = "refused"
-    for read in read_all:
+    for read in readers_of(name):
         if watching is not None:
             watching[0] = True
         try:
@@ -199,35 +211,28 @@ def read_case(
     return outcome
 
 
-def readers(pack: Any) -> list[Callable[[Path], Any]]:
-    """Every way in which a user's file enters the pack."""
+def readers(pack: str) -> Callable[[str], list[Callable[[Path], Any]]]:
+    """Every way in which a user's file of a given name enters the pack."""
     import importlib
 
-    tensors = importlib.import_module(f"{pack}.dynode_core.checkpoints.tensors")
-    generators = importlib.import_module(f"{pack}.dynode_core.checkpoints.readers")
-    loading = importlib.import_module(f"{pack}.dynode_core.checkpoints.load")
-    encoders = importlib.import_module(f"{pack}.dynode_core.inversion.encoders")
-    network = importlib.import_module(f"{pack}.dynode_core.checkpoints.openvino_ir")
+    def function(module: str, name: str) -> Callable[[Path], Any]:
+        found: Callable[[Path], Any] = getattr(importlib.import_module(f"{pack}.dynode_core.{module}"), name)
+        return found
 
-    def by_kind(path: Path) -> None:
-        if path.suffix == ".xml":
-            network.read_constants(path)
-            return
-        if path.suffix == ".safetensors":
-            loading.read_generator(path)
-            return
-        if path.suffix != ".npy":
-            generators.read_generator_file(path)
+    tensors = function("checkpoints.tensors", "load_tensors")
+    by_suffix = {
+        ".xml": [function("checkpoints.openvino_ir", "read_constants")],
+        ".onnx": [function("inversion.identity_loss", "IdentityNetwork")],
+        ".npy": [tensors],
+        ".safetensors": [tensors, function("checkpoints.load", "read_generator")],
+    }
+    generator = [tensors, function("checkpoints.readers", "read_generator_file")]
+    encoder = [*generator, function("inversion.encoders.load", "load_encoder")]
 
-    def tensors_of(path: Path) -> None:
-        if path.suffix != ".xml":
-            tensors.load_tensors(path)
+    def of(name: str) -> list[Callable[[Path], Any]]:
+        return by_suffix.get(Path(name).suffix, encoder if name.startswith(("e4e", "psp")) else generator)
 
-    def encoder_of(path: Path) -> None:
-        if path.name.startswith(("e4e", "psp")):
-            encoders.load_encoder(path)
-
-    return [tensors_of, by_kind, encoder_of]
+    return of
 
 
 def gather(pack: str) -> list[tuple[str, bytes]]:
@@ -253,6 +258,11 @@ def gather(pack: str) -> list[tuple[str, bytes]]:
         b'<data element_type="f32" shape="2, 4" offset="0" size="32"/></layer><layer id="1" name="b" type="Const">'
         b'<data element_type="i64" shape="2" offset="32" size="16"/></layer></layers></net>'
     )
+    specification = importlib.util.spec_from_file_location("onnx_writer", REPOSITORY / "tests" / "onnx_writer.py")
+    assert specification is not None and specification.loader is not None
+    writer = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(writer)
+    found["embedder.onnx"] = writer.embedder(side=16, width=4)
     return sorted(found.items())
 
 
@@ -267,17 +277,10 @@ def damaged(originals: list[tuple[str, bytes]], seed: int, case: int) -> tuple[s
 
 
 def change(data: bytearray, source: random.Random, originals: list[tuple[str, bytes]]) -> None:
-    """One random change, half of them in the first or last 4 KiB, where formats keep their structure."""
+    """One random change, three in four of them where formats keep their structure rather than numbers."""
     if not data:
         data += b"\x80"
-    size = len(data)
-    place = source.randrange(size)
-    if source.random() < 0.6:
-        place = (
-            min(size - 1, source.randrange(4096))
-            if source.random() < 0.6
-            else max(0, size - 1 - source.randrange(4096))
-        )
+    place = place_in(data, source)
     kind = source.randrange(10)
     if kind == 0:
         data[place] ^= 1 << source.randrange(8)
@@ -303,6 +306,22 @@ def change(data: bytearray, source: random.Random, originals: list[tuple[str, by
         data[place : place + 256] = other[begin : begin + source.choice((16, 256, 4096))]
     else:
         data[place : place + source.choice((4, 64, 4096))] = bytes(source.choice((4, 64, 4096)))
+
+
+def place_in(data: bytearray, source: random.Random) -> int:
+    """Where to change something: the first or last 4 KiB, a place among readable text (names), or anywhere."""
+    size, kind = len(data), source.randrange(4)
+    if kind == 0:
+        return min(size - 1, source.randrange(4096))
+    if kind == 1:
+        return max(0, size - 1 - source.randrange(4096))
+    place = source.randrange(size)
+    for _ in range(64 if kind == 2 else 0):
+        around = data[max(0, place - 8) : place + 8]
+        if sum(32 <= byte < 127 for byte in around) > 10:
+            break
+        place = source.randrange(size)
+    return place
 
 
 def memory_bytes() -> int:
