@@ -1,0 +1,244 @@
+"""Stitching tuning: the generator learns to meet the source around the face (after Tzaban et al. 2022, STIT).
+
+STIT tunes a copy of the generator for every frame. Here one set of weights serves a whole sample (ours): it is tuned
+on a few frames at a time, with and without the edit, so that it costs seconds per frame of those only, can't flicker,
+and "no edit means no change" still holds, because both pictures come from the same weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_family, check_shape
+from ..generators.protocol import Generator
+from ..generators.proxy import local_proxies
+from ..generators.tuning import tunable_copy, with_tuning
+from ..layout import network_to_bytes
+from ..memory import reuse_large_blocks
+from ..progress import Progress, silent
+from ..types import AlignedClip, TrajectorySample, Tuning
+from .settings import BlendSettings
+from .stitch_scene import StitchScene, choose_outputs, make_scene
+from .stitching import masked_l2
+
+logger = logging.getLogger(__name__)
+
+SIZE = 256
+"""Side of the pictures that are compared, at most."""
+_SETTLED = 0.98
+"""A round that leaves more than this share of the border's error is the last one."""
+_PROXY_CODES = 3
+
+
+@dataclass(frozen=True)
+class StitchSettings:
+    """How `tune_stitching` works."""
+
+    frames: int = 12
+    """Frames of the sample to tune on, at most."""
+    rounds: int = 10
+    """Visits to each of them, at most."""
+    rate: float = 0.003
+    """Adam's learning rate, in standard deviations of each weight tensor."""
+    content_weight: float = 0.01
+    """Of keeping the face as it was, beside 1 for meeting the source around it; STIT's."""
+    target: float = 0.003
+    """Mean error of the border (see `stitching.masked_l2`, pictures in [-1, 1]) at which tuning ends early."""
+    region: BlendSettings = field(default_factory=BlendSettings)
+    """The region, dilate and feather that blending will use."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("frames", self.frames, 1, 512),
+            ("rounds", self.rounds, 1, 1000),
+            ("rate", self.rate, 0.0, 1.0),
+            ("content_weight", self.content_weight, 0.0, 1000.0),
+            ("target", self.target, 0.0, 100.0),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} should lie between {low:g} and {high:g}, but is {value:g}.")
+
+
+@dataclass(frozen=True)
+class StitchResult:
+    """A sample whose faces meet the source better."""
+
+    sample: TrajectorySample
+    """With the tuned weights; the one that was given, if they did not help."""
+    outputs: tuple[int, ...]
+    """Numbers of the output frames that were tuned on."""
+    border_before: float
+    border_after: float
+    """Mean error around the face over these frames, rendered in full."""
+    content_change: float
+    """Mean squared change of the face itself, in the same unit."""
+    rounds: int
+    seconds: float
+    estimated_s: float
+    """What was expected after the first step, for all rounds."""
+
+    @property
+    def report(self) -> str:
+        """In words."""
+        kept = "" if self.border_after < self.border_before else " It was no better than before: nothing is changed."
+        return (
+            f"{len(self.outputs)} frames, {self.rounds} rounds: the error around the face went from "
+            f"{self.border_before:.4f} to {self.border_after:.4f}; the face itself changed by "
+            f"{self.content_change:.4f}. It took {self.seconds:.0f} s; after the first step {self.estimated_s:.0f} s "
+            f"were expected for all rounds.{kept}"
+        )
+
+
+def tune_stitching(
+    sample: TrajectorySample,
+    aligned: AlignedClip,
+    generator: Generator,
+    settings: StitchSettings | None = None,
+    *,
+    progress: Progress = silent,
+) -> StitchResult:
+    """Tune the weights of a sample so that its faces meet the source in a band around the region that blending shows.
+
+    Args:
+        sample: N codes with and without the edit, and the weights that came with them: tuning goes on from there.
+        aligned: the clip that they belong to.
+        generator: not changed; a copy is tuned.
+        settings: None takes the defaults.
+        progress: called after each step with the source beside the face; may raise to cancel.
+    Raises:
+        ValueError: codes of another generator, or the face is never in the picture.
+        TypeError: this kind of generator can't be tuned.
+        RuntimeError: the generator gave NaN.
+    """
+    settings = settings or StitchSettings()
+    check_family("The sample", sample.family, generator.family)
+    check_shape("w_plus", sample.w_plus, ("N", generator.num_ws, generator.w_dim))
+    outputs = choose_outputs(sample, aligned, settings.frames)
+    total = len(outputs) * (settings.rounds + 2)
+    started = time.monotonic()
+    with reuse_large_blocks():
+        run = _Run(sample, aligned, generator, settings, outputs, progress, total)
+        rounds, estimated_s = run.tune()
+        tuning = Tuning({name: weight.detach().float().cpu().clone() for name, weight in run.tuned.items()})
+        border_before, border_after, change = run.compare(with_tuning(generator, tuning))
+    progress(total, total)
+    better = border_after < border_before
+    return StitchResult(
+        sample=replace(sample, tuning=tuning) if better else sample,
+        outputs=tuple(outputs),
+        border_before=border_before,
+        border_after=border_after,
+        content_change=change,
+        rounds=rounds,
+        seconds=time.monotonic() - started,
+        estimated_s=estimated_s,
+    )
+
+
+class _Run:
+    """One tuning: the frames, how they looked before, and the weights on their way."""
+
+    def __init__(
+        self,
+        sample: TrajectorySample,
+        aligned: AlignedClip,
+        generator: Generator,
+        settings: StitchSettings,
+        outputs: list[int],
+        progress: Progress,
+        total: int,
+    ) -> None:
+        self._settings, self._progress, self._done, self._total = settings, progress, 0, total
+        self._size = min(SIZE, generator.resolution)
+        self._working, self.tuned = tunable_copy(generator, sample.tuning)
+        self._scenes: list[StitchScene] = []
+        self._before: list[Tensor] = []
+        for index in outputs:
+            scene = make_scene(sample, aligned, index, self._size, settings.region, generator.device)
+            with torch.no_grad():
+                self._before.append(self._working.synthesize(scene.codes, size=self._size).float())
+            self._scenes.append(scene)
+            self._show(scene, self._before[-1])
+        self._render = self._stand_in()
+        with torch.no_grad():
+            # What the stand-in leaves out, so that it starts from the exact picture.
+            self._missing = [
+                before - self._render(s.codes) for before, s in zip(self._before, self._scenes, strict=True)
+            ]
+
+    def _stand_in(self) -> Callable[[Tensor], Tensor]:
+        last = len(self._scenes) - 1
+        picked = sorted({i * last // (_PROXY_CODES - 1) for i in range(_PROXY_CODES)})
+        codes = torch.cat([self._scenes[i].codes[:1] for i in picked])
+        return local_proxies(self._working, codes, [self._size])[self._size]
+
+    def tune(self) -> tuple[int, float]:
+        """Change the weights in rounds until the border agrees; (rounds, seconds expected after the first step)."""
+        settings, count = self._settings, len(self._scenes)
+        optimiser = _adam(self.tuned, settings.rate)
+        shuffle, began = random.Random(settings.seed), time.monotonic()
+        estimated_s, last = 0.0, float("inf")
+        for done_rounds in range(settings.rounds):
+            errors = []
+            for k in shuffle.sample(range(count), count):
+                errors.append(self._step(k, optimiser))
+                if not estimated_s:
+                    estimated_s = (time.monotonic() - began) * settings.rounds * count
+                    logger.info("Stitching tuning takes up to about %.0f s.", estimated_s)
+            error = sum(errors) / count
+            if error <= settings.target or error > _SETTLED * last:
+                return done_rounds + 1, estimated_s
+            last = error
+        return settings.rounds, estimated_s
+
+    def _step(self, k: int, optimiser: torch.optim.Adam) -> float:
+        """One frame; returns its border error."""
+        scene, settings = self._scenes[k], self._settings
+        images = self._render(scene.codes) + self._missing[k]
+        border = _mean_l2(images, scene.source, scene.masks.border)
+        loss = border + settings.content_weight * _mean_l2(images, self._before[k], scene.masks.content)
+        if not bool(torch.isfinite(loss)):
+            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        self._show(scene, images.detach())
+        return border.item()
+
+    @torch.no_grad()
+    def compare(self, tuned: Generator) -> tuple[float, float, float]:
+        """Mean border errors before and after, and change of the content, of full renderings."""
+        sums = torch.zeros(3)
+        for scene, before in zip(self._scenes, self._before, strict=True):
+            after = tuned.synthesize(scene.codes, size=self._size).float()
+            masks = scene.masks
+            sums[0] += _mean_l2(before, scene.source, masks.border).cpu()
+            sums[1] += _mean_l2(after, scene.source, masks.border).cpu()
+            sums[2] += _mean_l2(after, before, masks.content).cpu()
+            self._show(scene, after)
+        before_mean, after_mean, change = (sums / len(self._scenes)).tolist()
+        return before_mean, after_mean, change
+
+    def _show(self, scene: StitchScene, images: Tensor) -> None:
+        self._done += 1
+        pair = torch.cat([scene.source, images[:1]], dim=3)
+        self._progress(self._done, self._total, network_to_bytes(pair.cpu())[0])
+
+
+def _mean_l2(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """`masked_l2`, averaged over the `(B, 3, S, S)` images of one frame."""
+    count = len(images)
+    return masked_l2(images, targets.expand_as(images), mask.expand(count, -1, -1, -1))
+
+
+def _adam(tuned: dict[str, nn.Parameter], rate: float) -> torch.optim.Adam:
+    groups = [{"params": [weight], "lr": rate * (float(weight.detach().std()) + 1e-6)} for weight in tuned.values()]
+    return torch.optim.Adam(groups, betas=(0.9, 0.99))
