@@ -75,6 +75,21 @@ def test_refinement_gives_the_same_result_for_the_same_seed():
     assert all(torch.equal(first.tuning.weights[name], second.tuning.weights[name]) for name in first.tuning.weights)
 
 
+def test_a_penalty_keeps_codes_near_the_mean_face():
+    generator = tiny_mobile()
+    space, stage = measure_code_space(generator), JointStage(64, 20, 0.1)
+
+    def size(weight: float) -> float:
+        def penalty(coordinates):
+            return weight * coordinates.square().mean(dim=(1, 2))
+
+        result = _refine(generator, _codes(generator), stage, None, penalty=penalty)[0]
+        return float(space.encode(result.w_plus).square().mean())
+
+    free, held = size(0.0), size(10.0)
+    assert held < 0.7 * free
+
+
 def test_refinement_that_was_cut_off_goes_on_to_the_same_result():
     generator = tiny_mobile()
     stage, states = JointStage(64, 3, 0.03, weight_rate=0.01), []

@@ -2,7 +2,8 @@
 
 A wide open mouth is many steps of gradient descent away from a closed one, and a few steps stop half way. Measured on
 20 keyframes with strong expressions (mean error of jawOpen / eyeBlink / mouthSmile after equal steps): without the
-shift the start is off by .36 / .08 / .23, with it by .14 / .07 / .02; refined from there .06 / .03 / .03.
+shift the start is off by .36 / .08 / .23, with one of 7.5 per blendshape by .14 / .07 / .02; refined from there
+.06 / .03 / .03. With 6 and the pull to the mean face that `joint` tells of, .09 / .04 / .08.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..types import AlignedClip, EditDirection
 
 BLENDSHAPES = {"mouth open": (25,), "eyes closed": (9, 10), "smile": (44, 45)}
 """mediapipe's indices of jawOpen, eyeBlinkLeft/Right and mouthSmileLeft/Right."""
-STRENGTH_PER_BLENDSHAPE = 7.5
+STRENGTH_PER_BLENDSHAPE = 6.0
 """Strength of the shipped directions that moves a blendshape by about 1 (measured: mouth open .55 at 4, .72 at 6)."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from .expression_shift import expression_shift
 from .identity_loss import IdentityNetwork
 from .joint import JointResult, JointStage, LossOf, refine_together
 from .keyframes import choose_keyframes, crop_coordinates
-from .losses import ReconstructionLoss
+from .losses import ReconstructionLoss, code_penalty
 from .optimise import OptimisedCode, Problem, optimise_code
 from .perceptual import PerceptualDistance
 from .settings import SIZE, InversionSettings
@@ -189,7 +189,7 @@ class _Run:
         saved = self._cache.get(round_key)
         if saved is not None and "steps" in saved:
             self._done += int(saved["steps"])
-        is_last = stage is self._joint[-1]
+        is_last, weights = stage is self._joint[-1], self._settings.weights
         return refine_together(
             self._generator,
             before.w_plus,
@@ -198,6 +198,7 @@ class _Run:
             self._space,
             tuning=before.tuning,
             loss_target=self._settings.loss_target if is_last else 0.0,
+            penalty=functools.partial(code_penalty, weights=replace(weights, size=weights.joint_size)),
             resume=saved,
             on_step=self._show,
             on_round=lambda state: self._cache.put(round_key, state),

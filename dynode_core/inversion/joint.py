@@ -6,6 +6,12 @@ that all share: what the frames have in common goes into the weights, what diffe
 keyframes of a clip with strong expressions (MobileFaceNet cosine / ST-LPIPS / error of mediapipe's eye closing, 8
 keyframes): one after the other .45 / .029 / .075; then refined together, codes only .58 / .030 / .072; codes and
 weights with the identity loss .83 / .019 / .042. At frames between the keyframes the figures are the same within .02.
+
+A pull of the codes to the mean face matters for edits: what is common to the frames then goes into the weights, and the
+codes stay where the generator knows faces. Measured on 20 keyframes of a man who screams and grins, with a pull of 0 /
+.005 / .01 (and 7.5 / 7.5 / 6 in `expression_shift`): cosine .780 / .772 / .789, size of the codes .57 / .51 / .48
+standard deviations, error of jawOpen .057 / .059 / .094. Without it a smile of strength 3 bent his eyes and cheeks
+wherever his mouth was open; with .01 it does not.
 """
 
 from __future__ import annotations
@@ -74,6 +80,7 @@ def refine_together(
     *,
     tuning: Tuning | None = None,
     loss_target: float = 0.0,
+    penalty: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
     resume: Mapping[str, Tensor] | None = None,
     on_step: StepCallback,
@@ -88,6 +95,7 @@ def refine_together(
         loss_of: the loss of a keyframe at a size.
         tuning: the result of an earlier stage, to go on from.
         loss_target: a keyframe whose loss is at most this is left alone from then on.
+        penalty: of `(1, L, D)` coordinates in `space`, `(1,)`: added to the loss.
         seed: of the order of the visits.
         resume: what `on_round` received, to go on from there.
         on_step: called after every visit.
@@ -115,6 +123,8 @@ def refine_together(
             optimiser.zero_grad()
             for group in optimiser.param_groups:
                 group["lr"] = stage.weight_rate * scale * group["deviation"]
+        if penalty is not None:
+            loss = loss + penalty(coordinates)[0]
         loss.backward()
         if optimiser is not None:
             optimiser.step()

@@ -26,6 +26,8 @@ class LossWeights:
     """Pull of every row to the mean of the code's rows: without it edits break."""
     size: float = 0.0002
     """Pull of the whole code to the mean face, or to the anchor."""
+    joint_size: float = 0.01
+    """The same while all keyframes are refined together: `joint` tells why it is stronger there."""
 
 
 class ReconstructionLoss:
