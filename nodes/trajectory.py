@@ -16,6 +16,7 @@ from ..dynode_core.ode import (
     GradientSettings,
     TrajectorySettings,
     fit_trajectory,
+    path_in_plane,
     plot_trajectory,
     train_trajectory,
 )
@@ -148,9 +149,10 @@ def trajectory_outputs() -> list[io.Output]:
 
 
 def show_trajectory(trajectory: LatentTrajectory, node: type[io.ComfyNode]) -> io.NodeOutput:
-    """A trajectory with its plot, which `node` also shows, and its report."""
+    """A trajectory with its plot and its report; `node` shows the plot, and the path for `web/js` to run through."""
     plot = bytes_to_pictures(plot_trajectory(trajectory))[None]
-    return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=ui.PreviewImage(plot, cls=node))
+    shown = {**ui.PreviewImage(plot, cls=node).as_dict(), "dynode_path": [path_in_plane(trajectory)]}
+    return io.NodeOutput(trajectory, plot, fit_report(trajectory), ui=shown)
 
 
 def train(

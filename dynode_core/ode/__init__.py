@@ -4,6 +4,7 @@ from .files import load_trajectory, save_trajectory
 from .gradient import GradientSettings, train_trajectory
 from .later_edits import LaterEdit
 from .path import METHODS
+from .plane import path_in_plane
 from .plot import plot_trajectory
 from .reference import REFERENCES
 from .remap import CURVES, RemapTimes
@@ -45,6 +46,7 @@ __all__ = [
     "load_trajectory",
     "output_times",
     "parse_times",
+    "path_in_plane",
     "plot_trajectory",
     "save_trajectory",
     "solve_at_times",

@@ -82,6 +82,26 @@ RUN = """async deadline => {
     return { ...(await end), ...seen };
 }"""
 
+PANEL = """type => {
+    const node = window.app.graph._nodes.find(node => node.type === type);
+    const widget = (node.widgets || []).find(widget => widget.name === 'dynode_path_panel');
+    if (!widget) return null;
+    const { panel } = widget, { element, slider, label, canvas } = panel, seen = [label.textContent];
+    slider.value = slider.max;
+    slider.dispatchEvent(new Event('input'));
+    seen.push(label.textContent);
+    const box = canvas.getBoundingClientRect(), [x, y] = panel.placed()(panel.data.path[0]);
+    canvas.dispatchEvent(new PointerEvent('pointermove', {
+        buttons: 1, clientX: box.x + x * box.width / canvas.width, clientY: box.y + y * box.height / canvas.height,
+    }));
+    seen.push(label.textContent);
+    const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    return {
+        seen, shown: element.isConnected && box.width > 50 && box.height > 50, drawn: pixels.some(value => value > 0),
+        saved: JSON.stringify(window.app.graph.serialize()).includes('dynode_path'),
+    };
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -156,6 +176,12 @@ def test_workflow_dropped_on_the_canvas_runs_without_a_red_node(page: Any, name:
     assert run["end"] == "execution_success", run.get("message")
     assert [node["title"] for node in page.evaluate(NODES) if node["red"]] == []
     assert run["executed"], "no node showed anything"
+    panel = page.evaluate(PANEL, "DynODE_FitTrajectory")
+    assert panel is not None, "the trajectory has no panel"
+    first, last, dragged = panel["seen"]
+    assert first.startswith("frame 0 of 11, 0.00 s") and last.startswith("frame 11 of 11, ")
+    assert dragged != last, "dragging on the path does nothing"
+    assert panel["shown"] and panel["drawn"] and not panel["saved"]
     assert page.failures == []
 
 

@@ -21,6 +21,7 @@ NODE_NAMES = {
     "DynODE_SampleLatents": "Sample Latents",
     "DynODE_MixLatents": "Mix Latents",
     "DynODE_SolveAtTimes": "Solve At Times",
+    "DynODE_StitchTuning": "Stitch Tuning",
     "DynODE_Render": "StyleGAN2 Render",
     "DynODE_BlendBack": "Blend Back",
     "DynODE_CompareTrajectory": "Compare Trajectory",
@@ -102,6 +103,12 @@ def test_workflow_uses_only_nodes_of_comfyui_and_of_the_pack(client: Any, name: 
     kinds = {node["class_type"] for node in prompt.values()}
     assert {"LoadVideo", "SaveVideo", "DynODE_BlendBack"} <= kinds
     assert not {kind for kind in kinds if kind.startswith("DynODE")} - set(NODE_NAMES)
+
+
+def test_scripts_of_the_page_are_served_and_the_help_pages_are_none(client: Any) -> None:
+    scripts = {path for path in client.get_json("/extensions") if "ComfyUI-DynODE" in path}
+    assert scripts == {f"/extensions/ComfyUI-DynODE/js/{name}.js" for name in ("path_in_plane", "trajectory_panel")}
+    assert all(client.get(path) for path in scripts)
 
 
 def test_a_missing_help_page_is_a_404(client: Any) -> None:
