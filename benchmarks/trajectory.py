@@ -4,8 +4,7 @@
 
 One run, one thread. On a shared machine wall time is noise: processor time stands beside it, and what counts are the
 ratios. The released codes are read from `shared` beside the repository (or DYNODE_SHARED) and left out where that is
-missing; torchode is left out where it is not installed. The synthetic clip has the spectrum of the released codes:
-waypoints every 10 frames along 50 axes of an (18, 512) code, and AR(1) jitter of correlation 0.3.
+missing; torchode is left out where it is not installed. At the end stands what is wanted and whether it was found.
 """
 
 from __future__ import annotations
@@ -16,30 +15,33 @@ import json
 import os
 import platform
 import subprocess
-import sys
-import time
-from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from trajectory_clips import (
+    CHANNELS,
+    FAMILY,
+    FPS,
+    REPOSITORY,
+    ROWS,
+    clip_of,
+    rel,
+    released_clip,
+    synthetic_codes,
+    timed,
+)
+from trajectory_targets import targets
+from trajectory_training import paper_fit
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+from dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times
+from dynode_core.ode.jitter import choose_smoothing, estimate_jitter
+from dynode_core.ode.path import solve_path
+from dynode_core.ode.spline import SplineAlgebra
+from dynode_core.types import EditedLatent, LatentTrajectory
 
-from dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times  # noqa: E402
-from dynode_core.ode.jitter import choose_smoothing, estimate_jitter  # noqa: E402
-from dynode_core.ode.path import solve_path  # noqa: E402
-from dynode_core.ode.spline import SplineAlgebra  # noqa: E402
-from dynode_core.types import EditedLatent, InvertedClip, LatentTrajectory  # noqa: E402
-
-ROWS, CHANNELS = 18, 512
-STRONG = np.array([77.7, 40.6, 28.5, 22.1, 18.2, 13.0, 12.0, 9.5, 6.8, 4.2])
-"""Standard deviations of the released codes along their principal axes."""
-FPS, FAMILY = 30, "benchmark"
 VIEWS = {
     "view",
     "expand",
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs counts")
     parser.add_argument("--lengths", type=int, nargs="+", default=[11, 120, 300, 1000], help="keyframes of the fits")
     parser.add_argument("--device", default="cpu", help="where fields are fitted and solved")
+    parser.add_argument("--paper-steps", type=int, default=20, help="gradient steps that are timed, of 5000")
     parser.add_argument("--only", nargs="+", default=None, help="measure these parts alone and print them")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     options = parser.parse_args()
@@ -80,11 +83,14 @@ def main() -> None:
         ("fit_by_length", lambda: fit_by_length(options.lengths, options.repeats, options.device)),
         ("smoothing", smoothing),
         ("memory", lambda: memory(options.device)),
+        ("paper_fit", lambda: paper_fit(options.paper_steps, options.repeats, options.device)),
     ):
         if options.only and name not in options.only:
             continue
         report[name] = measure()
         print(json.dumps({name: report[name]}, indent=2), flush=True)
+    report["targets"] = targets(report, options.device)
+    print(json.dumps({"targets": report["targets"]}, indent=2))
     report["machine"]["load_average_after"] = os.getloadavg()
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,58 +111,6 @@ def machine() -> dict[str, Any]:
         "commit": commit.stdout.strip(),
         "load_average_before": os.getloadavg(),
     }
-
-
-def timed(run: Callable[[], Any], repeats: int) -> tuple[Any, dict[str, float]]:
-    """Result of the last run, and the least wall and processor time in milliseconds."""
-    walls, processors, result = [], [], None
-    for _ in range(repeats):
-        wall, processor = time.perf_counter(), time.process_time()
-        result = run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        walls.append(time.perf_counter() - wall)
-        processors.append(time.process_time() - processor)
-    return result, {"wall_ms": round(min(walls) * 1e3, 2), "cpu_ms": round(min(processors) * 1e3, 2)}
-
-
-def synthetic_codes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """`(count, L * D)` float32 codes of a smooth motion, and the same with jitter."""
-    from scipy.interpolate import CubicSpline
-
-    rng = np.random.default_rng(seed)
-    size = ROWS * CHANNELS
-    weak = np.exp(-np.arange(40) / 12.0)
-    weak *= np.sqrt(0.2 * np.sum(STRONG**2) / np.sum(weak**2))
-    deviations = np.concatenate([STRONG, weak])
-    axes = np.linalg.qr(rng.standard_normal((size, len(deviations))))[0].T
-    waypoints = rng.standard_normal((count // 10 + 2, len(deviations)))
-    for i in range(1, len(waypoints)):
-        waypoints[i] = 0.5 * waypoints[i - 1] + np.sqrt(0.75) * waypoints[i]
-    path = CubicSpline(np.arange(len(waypoints)) * 10, waypoints * deviations, bc_type="natural")
-    clean = (rng.standard_normal(size) * 8.0 + path(np.arange(count)) @ axes).astype(np.float32)
-    noise = rng.standard_normal((count, size), dtype=np.float32)
-    for i in range(1, count):
-        noise[i] = 0.3 * noise[i - 1] + np.sqrt(0.91) * noise[i]
-    return clean, clean + noise * np.float32(16.4 / np.sqrt(size))
-
-
-def clip_of(codes: np.ndarray, times: np.ndarray, frame_times: np.ndarray | None = None) -> InvertedClip:
-    """Codes as the inverter hands them over."""
-    return InvertedClip(
-        torch.from_numpy(np.ascontiguousarray(codes)).float().reshape(len(times), ROWS, CHANNELS),
-        times,
-        np.arange(len(times)),
-        np.zeros(len(times), np.float32),
-        times if frame_times is None else frame_times,
-        Fraction(FPS),
-        FAMILY,
-        "0",
-    )
-
-
-def rel(found: np.ndarray, truth: np.ndarray, about: np.ndarray | float = 0.0) -> float:
-    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth - about))
 
 
 def edits(trajectory: LatentTrajectory, times: np.ndarray) -> dict[str, dict[str, float]]:
@@ -180,16 +134,12 @@ def edits(trajectory: LatentTrajectory, times: np.ndarray) -> dict[str, dict[str
 
 def released_codes(repeats: int, device: str) -> dict[str, Any]:
     """The authors' 11 codes: every 4th frame of a talking face."""
-    folder = Path(os.environ.get("DYNODE_SHARED", REPOSITORY.parent / "shared"))
-    path = folder / "assets" / "latents" / "dynode_released_w_plus.safetensors"
-    if not path.is_file():
+    clip = released_clip()
+    if clip is None:
         return {"skipped": "no released codes at hand"}
-    from safetensors.torch import load_file
     from scipy.interpolate import CubicSpline
 
-    tensors = load_file(path)
-    codes, times = tensors["w_plus"].float().reshape(11, -1).numpy(), tensors["frame_index"].numpy() / FPS
-    clip = clip_of(codes, times)
+    codes, times = clip.w_plus.flatten(1).numpy(), clip.times
     quick = TrajectorySettings(check_held_out=False, device=device)
     trajectory, cost = timed(lambda: fit_trajectory(clip, quick), repeats)
     certificate = fit_trajectory(clip, TrajectorySettings(device=device)).certificate
