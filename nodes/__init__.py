@@ -29,11 +29,25 @@ class DynODEExtension(ComfyExtension):
                 load,
                 render,
                 solve,
+                stitch,
                 trajectory,
                 trajectory_files,
             )
 
-            modules = (load, align, invert, trajectory, trajectory_files, edit, latents, solve, compare, render, blend)
+            modules = (
+                load,
+                align,
+                invert,
+                trajectory,
+                trajectory_files,
+                edit,
+                latents,
+                solve,
+                compare,
+                stitch,
+                render,
+                blend,
+            )
             nodes: list[type[io.ComfyNode]] = [node for module in modules for node in module.NODES]
             for node in nodes:
                 node.GET_SCHEMA()
