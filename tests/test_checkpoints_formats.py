@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from parity import assert_close
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from dynode_pack.dynode_core.checkpoints import load as loading
 from dynode_pack.dynode_core.checkpoints import nvidia
@@ -50,12 +50,6 @@ ROSINALITY_FILES = [
     "rosinality_r32_cuda_tagged.pt",
     "rosinality_train_r32.pt",
 ]
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
-    assert actual.shape == expected.shape
-    error = (actual.double() - expected.double()).abs().max().item()
-    assert error <= tolerance * max(1.0, expected.abs().max().item()), f"differs by {error:g}"
 
 
 def build(read: CanonicalGenerator) -> StyleGAN2:

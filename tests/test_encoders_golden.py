@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parity import assert_close
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,12 +29,6 @@ NETWORKS = {
     "restyle_BackboneEncoder_tiny": "BackboneEncoder",
     "restyle_ProgressiveBackboneEncoder_tiny": "ProgressiveBackboneEncoder",
 }
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
-    assert actual.shape == expected.shape
-    error = (actual.double() - expected.double()).abs().max().item()
-    assert error <= tolerance * max(1.0, expected.abs().max().item()), f"differs by {error:g}"
 
 
 def weights_of(data: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from parity import assert_close
 from tiny_generators import tiny_mobile, tiny_mobile_state
 
 from dynode_pack.dynode_core.checkpoints.load import load_generator, read_generator, write_generator
@@ -12,6 +13,7 @@ from dynode_pack.dynode_core.checkpoints.openvino_ir import read_constants
 from dynode_pack.dynode_core.generators import Generator, mobile_stylegan
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN, inverse_haar
 from dynode_pack.dynode_core.generators.proxy import local_proxies
+from dynode_pack.dynode_core.model_files import GENERATOR, find_model
 
 
 def _write_ir(folder, arrays, *, truncate=0):
@@ -167,3 +169,20 @@ def test_default_generator_proxy_is_close_at_256():
     with torch.no_grad():
         error = local_proxies(generator, w_plus, [256])[256](w_plus) - generator.synthesize(w_plus, size=256)
     assert float(error.square().mean()) / 4 < 1e-3
+
+
+@pytest.mark.weights
+def test_default_generator_equals_the_openvino_runtime():
+    openvino = pytest.importorskip("openvino", reason="needs openvino, which only this comparison uses")
+    generator = load_generator()
+    synthesis, mapping = find_model(GENERATOR), find_model(GENERATOR).with_name("MappingNetwork.xml")
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    z = torch.randn(1, 512, generator=torch.Generator().manual_seed(4))
+    w = torch.from_numpy(next(iter(core.compile_model(mapping, "CPU", settings)([z.numpy()]).values())))
+    w_plus = generator.map(z)
+    assert_close(w_plus[:, 0], w.reshape(1, 512), 1e-5)
+    network = core.compile_model(synthesis, "CPU", settings)
+    code = w_plus.numpy() if network.inputs[0].partial_shape.rank.get_length() == 3 else w_plus[:, 0].numpy()
+    with torch.no_grad():
+        assert_close(generator.synthesize(w_plus), torch.from_numpy(next(iter(network([code]).values()))), 2e-4)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from parity import assert_close
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,12 +22,6 @@ Golden = Callable[[str], Path]
 NETWORKS = ["nv_sg2_r32", "nv_sg2_r64_clamp256", "nv_sg2_r32_clamp1p5", "nv_sg2_r16_cond_mapping2"]
 ARCHITECTURES = ["nv_sg2_r16_arch_orig", "nv_sg2_r16_arch_resnet"]
 IMPLEMENTATIONS = ["reference", "fast"]
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
-    assert actual.shape == expected.shape
-    error = (actual.double() - expected.double()).abs().max().item()
-    assert error <= tolerance * max(1.0, expected.abs().max().item()), f"differs by {error:g}"
 
 
 def read_network(path: Path, implementation: str = "fast") -> tuple[StyleGAN2, dict[str, Tensor]]:

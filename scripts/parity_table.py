@@ -1,0 +1,85 @@
+"""How close the pack comes to the numbers of the original implementations: run the tests that compare, write a table.
+
+    $PYTHON scripts/parity_table.py     # writes benchmarks/results/parity.json and docs/parity.md
+
+The cases of `tests/golden` always run, those of the reference material and of the model packages where these are.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TESTS = ("test_generators_stylegan2", "test_generators_mobile_stylegan", "test_checkpoints_formats")
+TESTS += ("test_encoders_golden",)
+JSON, TABLE = REPOSITORY / "benchmarks" / "results" / "parity.json", REPOSITORY / "docs" / "parity.md"
+_HEAD = """# Parity with the original implementations
+
+Largest difference between this pack and numbers that the original code produced, on the CPU in float32. A comparison
+passes if max |a - b| is at most the tolerance times max(1, max |reference|); *used* is the largest share of that.
+Written by `scripts/parity_table.py`; `tests/golden/README.md` says where the numbers come from.
+
+"""
+
+
+def main() -> int:
+    """Exit status of the tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        cases_file = Path(folder) / "cases.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += [f"tests/{name}.py" for name in TESTS]
+        run = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "DYNODE_PARITY": str(cases_file)})
+        if not cases_file.is_file():
+            return run.returncode or 1
+        cases = json.loads(cases_file.read_text(encoding="utf-8"))
+    report = {"machine": machine(), "cases": cases}
+    JSON.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(_HEAD + table(report), encoding="utf-8")
+    return run.returncode
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were computed with."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    facts = report["machine"]
+    lines = [
+        f"torch {facts['torch']}, Python {facts['python']}, {facts['processor']}, {facts['date']}, "
+        f"commit {facts['commit']}.",
+        "",
+        "| case | comparisons | largest difference | tolerance | used |",
+        "|---|---|---|---|---|",
+    ]
+    for case in report["cases"]:
+        name = case["test"].partition("::")[2].removeprefix("test_").replace("_", " ")
+        name, _, parameters = name.partition("[")
+        name += f" ({case['test'].partition('[')[2].removesuffix(']')})" if parameters else ""
+        lines.append(
+            f"| {name} | {case['comparisons']} | {case['largest_error']:.1e} | {case['tolerance']:.0e} | "
+            f"{case['share_of_tolerance']:.0%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
