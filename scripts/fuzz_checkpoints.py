@@ -262,7 +262,7 @@ def gather(pack: str) -> list[tuple[str, bytes]]:
     assert specification is not None and specification.loader is not None
     writer = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(writer)
-    found["embedder.onnx"] = writer.embedder(side=16, width=4)
+    found["embedder.onnx"] = writer.embedder(width=4)
     return sorted(found.items())
 
 

@@ -98,6 +98,24 @@ def test_unknown_operation_is_named(tmp_path):
         FeedForward(read_onnx(path))
 
 
+def test_network_that_can_not_embed_faces_is_refused_by_name_when_it_is_loaded(tmp_path):
+    path = tmp_path / "net.onnx"
+    for name, network, message in (
+        ("operation", write_onnx([("LSTM", ["input"], "output", {})], {}, (1, 3), (1, 3)), "LSTM"),
+        ("size", embedder(side=64), "shape"),
+        ("padding", _padded(10_000), "known are 0 to 16"),
+    ):
+        path.write_bytes(network)
+        with pytest.raises(CheckpointError, match=f"net.onnx holds no network that embeds faces: .*{message}"):
+            IdentityNetwork(path)
+            pytest.fail(name)
+
+
+def _padded(pixels: int) -> bytes:
+    convolution = ("Conv", ["input", "w"], "output", {"kernel_shape": [3, 3], "pads": [pixels] * 4})
+    return write_onnx([convolution], {"w": np.zeros((1, 3, 3, 3), np.float32)}, (1, 3, 8, 8), (1, 1, 8, 8))
+
+
 def test_face_is_cut_out_where_opencv_cuts_it_out():
     ys, xs = np.mgrid[0:256, 0:256] / 256
     picture = np.stack([xs, ys, 0.5 + 0.5 * np.sin(9 * xs) * np.cos(7 * ys)], axis=2).astype(np.float32)

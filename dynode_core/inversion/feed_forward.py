@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from ..checkpoints.errors import CheckpointError
 from ..checkpoints.onnx_file import OnnxGraph, OnnxNode
 
+_LARGEST_STEP = 16
+"""Of padding, stride and dilation: a damaged file must not ask for pictures that fill the memory."""
+
 Operation = Callable[[list[Tensor], dict[str, Any]], Tensor]
 
 
@@ -62,6 +65,9 @@ class FeedForward(nn.Module):
 
 
 def _convolve(x: list[Tensor], attributes: dict[str, Any]) -> Tensor:
+    steps = [*(attributes.get("pads") or ()), *(attributes.get("strides") or ()), *(attributes.get("dilations") or ())]
+    if not all(0 <= step <= _LARGEST_STEP for step in steps):
+        raise CheckpointError(f"The ONNX network has a convolution with steps {steps}; known are 0 to {_LARGEST_STEP}.")
     top, left, bottom, right = attributes.get("pads") or (0, 0, 0, 0)
     if (top, left) != (bottom, right):
         raise CheckpointError("The ONNX network has a convolution with uneven padding, which is not known here.")

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checkpoints.errors import CheckpointError
 from ..checkpoints.onnx_file import read_onnx
 from ..faces.five_points import TEMPLATE_112, five_points, similarity
 from .feed_forward import FeedForward
@@ -34,7 +35,15 @@ class IdentityNetwork:
 
     def __init__(self, onnx_path: Path, device: torch.device | str = "cpu") -> None:
         self.name = onnx_path.stem
-        self._network = FeedForward(read_onnx(onnx_path)).to(device)
+        graph = read_onnx(onnx_path)
+        try:
+            network = FeedForward(graph)
+            with torch.no_grad():
+                network(torch.zeros(1, 3, FACE_PX, FACE_PX))
+        except (RuntimeError, KeyError, AttributeError, IndexError, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise CheckpointError(f"{onnx_path.name} holds no network that embeds faces: {reason}") from error
+        self._network = network.to(device)
         self._device = torch.device(device)
 
     def embed(self, images: Tensor, grid: Tensor) -> Tensor:
