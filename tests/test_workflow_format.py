@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +114,28 @@ def test_an_unknown_node_is_named() -> None:
 def test_the_two_formats_are_told_apart() -> None:
     assert is_saved_workflow({"nodes": [], "links": []})
     assert not is_saved_workflow({"1": {"class_type": "Load", "inputs": {}}})
+
+
+WORKFLOWS = sorted((Path(__file__).resolve().parent.parent / "workflows").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])
+def test_shipped_workflows_show_what_frame_align_found(path: Path) -> None:
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert workflow["last_node_id"] == max(nodes) and sorted(n["order"] for n in nodes.values()) == [*range(len(nodes))]
+    (shown,) = (node for node in nodes.values() if node["type"] == "PreviewAny")
+    (link,) = (link for link in workflow["links"] if link[0] == shown["inputs"][0]["link"])
+    number, source, output, target, _, kind = link
+    assert (target, kind) == (shown["id"], "STRING") and number <= workflow["last_link_id"]
+    assert nodes[source]["type"] == "DynODE_FrameAlign"
+    assert nodes[source]["outputs"][output]["name"] == "report" and number in nodes[source]["outputs"][output]["links"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])
+def test_nodes_of_shipped_workflows_do_not_lie_on_each_other(path: Path) -> None:
+    boxes = [(*n["pos"], *n["size"]) for n in json.loads(path.read_text(encoding="utf-8"))["nodes"]]
+    for i, (x, y, width, height) in enumerate(boxes):
+        for other_x, other_y, other_width, other_height in boxes[:i]:
+            apart = x >= other_x + other_width or other_x >= x + width
+            assert apart or y >= other_y + other_height or other_y >= y + height
