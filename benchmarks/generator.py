@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from dynode_core.generators.compiled import OptionalCompile  # noqa: E402
 from dynode_core.generators.stylegan2 import StyleGAN2  # noqa: E402
 from dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes  # noqa: E402
 from dynode_core.memory import reuse_large_blocks  # noqa: E402
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="batch sizes on CUDA")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile (minutes of compiling)")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -47,15 +50,46 @@ def main() -> None:
         for resolution in options.resolution:
             report["cpu"][f"stylegan2_{resolution}"] = stylegan2_on_cpu(resolution, options.repeats)
             print(json.dumps(report["cpu"], indent=2), flush=True)
-        report["mobile_stylegan"] = mobile_stylegan(options.repeats, options.threads)
+        report["mobile_stylegan"] = mobile_stylegan(options.repeats, options.threads, options.compile)
     if torch.cuda.is_available():
-        report["cuda"] = stylegan2_on_cuda(max(options.resolution), options.batches, options.repeats)
+        report["cuda"] = stylegan2_on_cuda(max(options.resolution), options.batches, options.repeats, options.compile)
     report["machine"]["load_average_after"] = load_average()
+    report["aims"] = aims(report)
     text = json.dumps(report, indent=2)
     print(text)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def aims(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was aimed at, what came out, and whether that is enough; only what this run measured."""
+    large, mobile, cuda = report["cpu"].get("stylegan2_1024", {}), report["mobile_stylegan"], report["cuda"]
+    batch = cuda.get("batch_8", {})
+    rows = [
+        ("StyleGAN2 1024, CPU, forward: times faster than the reference", large.get("forward"), "speedup_wall_s", 2.0),
+        (
+            "StyleGAN2 1024, CPU, forward + backward: times faster than the reference",
+            large.get("forward_backward"),
+            "speedup_wall_s",
+            1.5,
+        ),
+        ("MobileStyleGAN, CPU, forward: times the time of OpenVINO", mobile, "times_openvino_wall_s", -1.2),
+        ("MobileStyleGAN, CPU, forward + backward: seconds", mobile, "forward_backward_best_s", -1.0),
+        ("StyleGAN2, CUDA, batch 8, forward: times faster than fp32 reference", batch, "speedup_fp16", 2.0),
+        (
+            "StyleGAN2, CUDA, fp16 against fp32: mean difference in 255ths",
+            batch,
+            "mean_difference_fp16_in_255ths",
+            -1.0,
+        ),
+    ]
+    return [
+        {"what": what, "aim": f"at {'least' if aim > 0 else 'most'} {abs(aim):g}", "measured": entry[key]}
+        | {"met": entry[key] >= aim if aim > 0 else entry[key] <= -aim}
+        for what, entry, key, aim in rows
+        if entry and key in entry
+    ]
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -163,7 +197,7 @@ def ratio(timed: dict[str, dict[str, float]], key: str) -> float:
     return round(timed["reference"][key] / timed["fast"][key], 2)
 
 
-def mobile_stylegan(repeats: int, threads: int) -> dict[str, Any]:
+def mobile_stylegan(repeats: int, threads: int, with_compile: bool) -> dict[str, Any]:
     """The default generator, and the OpenVINO runtime on the same file if it is installed."""
     from dynode_core.checkpoints.load import load_generator
     from dynode_core.model_files import GENERATOR, find_model
@@ -175,15 +209,23 @@ def mobile_stylegan(repeats: int, threads: int) -> dict[str, Any]:
     generator = load_generator()
     w_plus = codes(generator)
     variants: dict[str, Callable[[], Any]] = {"torch": lambda: forward(generator, w_plus)}
+    with_gradient: dict[str, Callable[[], Any]] = {"torch": lambda: forward_backward(generator, w_plus)}
+    if with_compile:
+        compiled = types.SimpleNamespace(synthesize=OptionalCompile(generator.synthesize))
+        variants["torch_compile"] = lambda: forward(compiled, w_plus)
+        with_gradient["torch_compile"] = lambda: forward_backward(compiled, w_plus)
     network = openvino_network(source, threads)
     if network is not None:
         variants["openvino"] = network
-    result: dict[str, Any] = {"forward": best(variants, repeats)}
-    result["forward_backward"] = best({"torch": lambda: forward_backward(generator, w_plus)}, repeats)
+    timed = best(variants, repeats)
+    result: dict[str, Any] = {"forward": timed, "forward_backward": best(with_gradient, repeats)}
+    result["forward_backward_best_s"] = min(entry["wall_s"] for entry in result["forward_backward"].values())
+    if with_compile:
+        result["compiled"] = not compiled.synthesize.is_eager
     if network is not None:
         for key in ("wall_s", "processor_s"):
-            timed = result["forward"]
-            result[f"times_openvino_{key}"] = round(timed["torch"][key] / timed["openvino"][key], 2)
+            fastest = min(timed[name][key] for name in timed if name != "openvino")
+            result[f"times_openvino_{key}"] = round(fastest / timed["openvino"][key], 2)
     return result
 
 
@@ -209,23 +251,30 @@ def openvino_network(source: Path, threads: int) -> Callable[[], Any] | None:
     return lambda: compiled(inputs)
 
 
-def stylegan2_on_cuda(resolution: int, batches: list[int], repeats: int) -> dict[str, Any]:
-    """fp32 reference against the fast path in fp32 and with half-precision layers: seconds and memory per batch."""
+def stylegan2_on_cuda(resolution: int, batches: list[int], repeats: int, with_compile: bool) -> dict[str, Any]:
+    """fp32 reference against the fast path in fp32, with half-precision layers, and with these in CUDA graphs."""
+    from dynode_core.generators.batching import batch_that_fits
+
     generator: Any = random_stylegan2(resolution, conv_clamp=256.0, num_fp16_res=4).cuda()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"batch_that_fits": batch_that_fits(generator)}
     variants = {"reference_fp32": ("reference", "never"), "fast_fp32": ("fast", "never"), "fast_fp16": ("fast", "cuda")}
     for batch in batches:
         w_plus, pictures, entry = codes(generator, batch), {}, {}
-        for name, (implementation, half) in variants.items():
-            generator.implementation, generator.half_precision = implementation, half
+        for name, (implementation, layers) in variants.items():
+            generator.implementation, generator.half_precision = implementation, layers
             entry[name] = cuda_case(generator, w_plus, repeats)
             pictures[name] = forward(generator, w_plus[:1])
+        if with_compile:
+            graphed: Any = random_stylegan2(resolution, conv_clamp=256.0, num_fp16_res=4).cuda()
+            graphed.compile_synthesis(mode="reduce-overhead")
+            entry["fast_fp16_graphs"] = cuda_case(graphed, w_plus, repeats)
         spread = pictures["reference_fp32"].std()
         entry["mean_difference_fp16_in_255ths"] = float(
             (pictures["fast_fp16"] - pictures["reference_fp32"]).abs().mean() / spread * 255 / 2
         )
-        entry["speedup_fp16"] = round(entry["reference_fp32"]["forward_s"] / entry["fast_fp16"]["forward_s"], 2)
+        half = [entry[name]["forward_s"] for name in entry if name.startswith("fast_fp16")]
+        entry["speedup_fp16"] = round(entry["reference_fp32"]["forward_s"] / min(half), 2)
         result[f"batch_{batch}"] = entry
     return result
 
