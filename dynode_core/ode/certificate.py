@@ -93,6 +93,7 @@ def certify(
     *,
     rtol: float,
     atol: float,
+    subdivision: int = 1,
     seed: int = 0,
 ) -> CertifiedField:
     """Fit, check, and fit again while the check fails, at most three times.
@@ -101,11 +102,11 @@ def certify(
 
     Args:
         fit: Takes the Jacobian weight and the subdivision of gaps.
+        subdivision: To begin with.
     Returns:
         The first field that passes, or the one with the smallest drift if none does.
     """
     tried: list[CertifiedField] = []
-    subdivision = 1
     while len(tried) < MAX_TRIES:
         field = fit(jacobian_weight, subdivision)
         check = check_field(field, tau, reference, rtol=rtol, atol=atol, seed=seed)

@@ -164,6 +164,7 @@ def fit_trajectory(
         settings.jacobian_weight,
         rtol=settings.rtol,
         atol=settings.atol,
+        subdivision=max(fit.subdivision for fit in fits),
         seed=settings.seed,
     )
     progress(3, _STAGES)
