@@ -82,6 +82,18 @@ def test_errors_of_a_known_curve_are_those_of_theory() -> None:
     assert found.ratio_to_linear == pytest.approx(errors[OURS] / errors[LINEAR])
 
 
+def test_a_few_keyframes_of_calm_motion_are_joined_better_by_the_trajectory_than_by_morphing() -> None:
+    clip = inverted_clip(smooth_codes(41), np.arange(41) / 25)
+    found = compare_paths(
+        clip,
+        lambda part: fit_trajectory(part, TrajectorySettings(check_held_out=False)),
+        CompareSettings(HoldOut(4)),
+    )
+    errors = column(found, "held_out")
+    assert errors[OURS] < errors[SPLINE] < errors[LINEAR]
+    assert found.ratio_to_linear < 0.2
+
+
 def test_trembling_codes_are_predicted_better_by_the_smooth_path_than_by_morphing() -> None:
     clean = smooth_codes(120, rows=2, channels=24)
     noisy = clean + 0.3 * jitter(120, 48, correlation=0.0).reshape(clean.shape)

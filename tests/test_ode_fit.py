@@ -13,7 +13,7 @@ from problems import inverted_clip, jitter, smooth_codes
 from dynode_pack.dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.ode.closed_form import Segment, fit_field
 from dynode_pack.dynode_core.ode.cuts import cuts_of_clip, find_cuts, split_at_cuts
-from dynode_pack.dynode_core.ode.gaussian_process import GaussianProcessReference
+from dynode_pack.dynode_core.ode.gaussian_process import GaussianProcessReference, likely_process
 from dynode_pack.dynode_core.ode.jitter import choose_smoothing, estimate_jitter
 from dynode_pack.dynode_core.ode.path import solve_path
 from dynode_pack.dynode_core.ode.reference import fit_reference
@@ -144,6 +144,30 @@ def test_few_observations_take_the_process_many_the_smoothing_spline() -> None:
     assert fit_reference(tau, states).kind == "smoothing spline"
     assert fit_reference(tau[:2], states[:2]).kind == "natural cubic"
     assert fit_reference(tau, states, smoothing=0.0).kind == "natural cubic"
+
+
+def test_sparse_keyframes_that_resolve_the_motion_are_joined_more_closely_than_by_lines_or_splines() -> None:
+    codes, times = smooth_codes(41), np.arange(41) / 25
+    states, kept = codes.reshape(41, -1), slice(0, None, 4)
+    reference = fit_reference(times[kept], states[kept]).reference
+    held = np.setdiff1d(np.arange(41), np.arange(41)[kept])
+    errors = [
+        relative(path.position(times[held]), states[held])
+        for path in (reference, SplineReference(times[kept], states[kept]))
+    ]
+    straight = np.stack([np.interp(times[held], times[kept], column) for column in states[kept].T], axis=1)
+    assert errors[0] < errors[1] < relative(straight, states[held])
+    assert errors[0] < 0.2 * relative(straight, states[held])
+
+
+def test_likelihood_finds_the_process_that_made_the_values_and_gives_up_on_noise() -> None:
+    rng, times = np.random.default_rng(2), np.arange(25.0)
+    d = np.sqrt(5) * np.abs(np.subtract.outer(times, times)) / 4
+    factor = np.linalg.cholesky((1 + d + d * d / 3) * np.exp(-d) + 0.01 * np.eye(25))
+    assert likely_process(times, 3 + factor @ rng.standard_normal((25, 200)), 1.0) == (4.0, 0.01)
+    assert likely_process(times, rng.standard_normal((25, 200)), 1.0) is None
+    rough = np.cumsum(rng.standard_normal((25, 200)), axis=0)
+    assert likely_process(times, rough + 3 * rng.standard_normal((25, 200)), 1.0) is None
 
 
 def test_a_long_gap_does_not_pull_the_path_to_the_mean() -> None:
