@@ -5,7 +5,8 @@
     python benchmarks/blend.py memory --seconds 10 600 --out benchmarks/results/blend-memory.json
 
 No generator is needed: the "rendered" face is the crop itself, softened, darkened and lit from one side, and the
-"edited" one has a dark spot more. `quality` finds faces with mediapipe (`requirements-models.txt` has its file).
+"edited" one has a dark spot on the mouth more. `quality` finds faces with mediapipe (`requirements-models.txt` has its
+file).
 Each entry of `speed` is the least of --repeats; processor time stands beside wall time, which a busy machine spoils.
 """
 
@@ -38,7 +39,7 @@ sys.path.insert(0, str(REPOSITORY))
 from dynode_core.blending import BlendSettings, blend_clip  # noqa: E402
 from dynode_core.blending.flow import FlowPair, _sample, estimate_flow, frame_between  # noqa: E402
 from dynode_core.blending.region import RegionFinder  # noqa: E402
-from dynode_core.faces.crop import crop_clip  # noqa: E402
+from dynode_core.faces.crop import crop_clip, quad_to_crop_matrices  # noqa: E402
 from dynode_core.types import AlignedClip, FaceTrack  # noqa: E402
 from dynode_core.video import FileClip, TensorClip, VideoWriter  # noqa: E402
 
@@ -62,19 +63,30 @@ class StandInFaces:
         self.num_frames = len(times)
 
     def read(self, start: int, stop: int) -> Tensor:
-        """With the edit."""
-        faces = self.read_base(start, stop)
-        grid = torch.linspace(-1, 1, self.size)
-        spot = torch.exp(-(grid[None, :] ** 2 + (grid[:, None] - 0.35) ** 2) / 0.02)
-        return faces - 0.35 * spot
+        """With the edit: the spot stays on the mouth, as an edit of a face does."""
+        centres = torch.from_numpy(self._mouths(self._nearest(start, stop))).float()
+        grid = (torch.arange(self.size) + 0.5) / self.size
+        across = grid[None, None, :] - centres[:, 0, None, None]
+        down = grid[None, :, None] - centres[:, 1, None, None]
+        return self.read_base(start, stop) - 0.35 * torch.exp(-(across**2 + down**2) / 0.005)[:, None]
 
     def read_base(self, start: int, stop: int) -> Tensor:
         """Without it."""
-        nearest = np.abs(self.aligned.clip.frame_times[None] - self.times[start:stop, None]).argmin(axis=1)
-        crops = crop_clip(self.aligned, nearest, self.size)
+        crops = crop_clip(self.aligned, self._nearest(start, stop), self.size)
         soft = F.interpolate(crops, scale_factor=0.125, mode="bilinear", antialias=True, align_corners=False)
         soft = F.interpolate(soft, (self.size, self.size), mode="bicubic", align_corners=False)
         return soft * 0.85 - 0.12 + torch.linspace(-0.15, 0.15, self.size)
+
+    def _nearest(self, start: int, stop: int) -> np.ndarray:
+        return np.abs(self.aligned.clip.frame_times[None] - self.times[start:stop, None]).argmin(axis=1)
+
+    def _mouths(self, frames: np.ndarray) -> np.ndarray:
+        """`(n, 2)` middle of the mouth where the crop is the unit square."""
+        points = self.aligned.track.landmarks[frames]
+        lips = points[:, [13, 14] if points.shape[1] > 68 else slice(48, 68)]
+        middle = np.concatenate([lips.mean(axis=1), np.ones((len(frames), 1))], axis=1)
+        mapped = np.einsum("nij,nj->ni", quad_to_crop_matrices(self.aligned.quads[frames], 1), middle)
+        return mapped[:, :2] / mapped[:, 2:]
 
 
 def main() -> None:
@@ -193,13 +205,19 @@ def warp_error(frames: Tensor, flows: list[FlowPair], aligned: AlignedClip, sett
     """Mean |x_t - x_t+1 at the place where the SOURCE's motion goes| where the motion is trusted and the mask lies."""
     errors = []
     for i, (flow, mask) in enumerate(zip(flows, region_masks(aligned, settings), strict=False)):
-        forward = flow.forward
-        if forward.shape[:2] != tuple(mask.shape):
-            continue  # frames beyond the size of the flow are not measured
+        forward = resize_flow(flow.forward, *mask.shape)
         moved = torch.from_numpy(_sample(frames[i + 1].numpy(), forward))
-        use = (mask > 0.01) & torch.from_numpy(flow.trust_forward > 0.3)
+        trust = F.interpolate(torch.from_numpy(flow.trust_forward)[None, None], mask.shape, mode="bilinear")[0, 0]
+        use = (mask > 0.01) & (trust > 0.3)
         errors.append(float((frames[i] - moved).abs().mean(dim=-1)[use].mean()))
     return float(np.mean(errors)) * 255
+
+
+def resize_flow(flow: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`(h, w, 2)` motion in pixels, estimated on a smaller picture, for `(height, width)`."""
+    large = F.interpolate(torch.from_numpy(flow).permute(2, 0, 1)[None], (height, width), mode="bilinear")[0]
+    large = large * torch.tensor([width / flow.shape[1], height / flow.shape[0]])[:, None, None]
+    return large.permute(1, 2, 0).contiguous().numpy()
 
 
 def seam(change: Tensor, aligned: AlignedClip, settings: BlendSettings) -> float:

@@ -134,7 +134,8 @@ def _inputs() -> list[io.Input]:
             min=0.0,
             max=1000.0,
             step=0.01,
-            tooltip="How much it counts that the face inside the band stays as it is. More protects the edit.",
+            tooltip="How much it counts that the face inside the band stays as it is. More protects the edit, "
+            "which tuning weakens.",
             advanced=True,
         ),
         io.Float.Input(

@@ -3,6 +3,10 @@
 STIT tunes a copy of the generator for every frame. Here one set of weights serves a whole sample (ours): it is tuned
 on a few frames at a time, with and without the edit, so that it costs seconds per frame of those only, can't flicker,
 and "no edit means no change" still holds, because both pictures come from the same weights.
+
+Measured on 1 s of a 720p clip, 5 steps of age, 6 frames, 5 rounds: error around the face .298 to .034, seam in the
+finished frames that were not tuned on (benchmarks/blend.py) 3.6 to 1.6 levels per pixel ("adaptive"), 3.8 to 1.7
+("replace"). White hair at the edge of the region is gone; the wrinkles inside are weaker too.
 """
 
 from __future__ import annotations
