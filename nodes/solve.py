@@ -19,6 +19,7 @@ from ..dynode_core.ode import (
     LaterEdit,
     ListTimes,
     RemapTimes,
+    SolveSettings,
     TimeChoice,
     Variation,
     clamp_times,
@@ -104,6 +105,15 @@ class SolveAtTimes(io.ComfyNode):
                 io.String.Output(id="report", display_name="report", tooltip="Times, solver and its work, as text."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, edit_limit: float | None = None) -> bool | str:
+        """Refuse what is neither off nor a limit before anything runs."""
+        try:
+            SolveSettings(edit_limit=EDIT_LIMIT if edit_limit is None else edit_limit)
+        except ValueError as reason:
+            return str(reason)
+        return True
 
     @classmethod
     def check_lazy_status(cls, mode: Mapping[str, tuple[Any, str]], **inputs: Any) -> list[str]:

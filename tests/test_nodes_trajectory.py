@@ -168,3 +168,12 @@ def test_prompts_of_earlier_versions_lack_nothing(
 ) -> None:
     info = getattr(node_module(module), node).GET_NODE_INFO_V1()
     assert list(info["input"]["required"]) == required
+
+
+@pytest.mark.parametrize("limit", [0.5, -1.0, 1000.0])
+def test_an_edit_limit_that_makes_no_sense_is_refused_before_anything_runs(
+    node_module: NodeModule, limit: float
+) -> None:
+    solve = node_module("solve").SolveAtTimes
+    assert "edit_limit should be 0" in solve.validate_inputs(edit_limit=limit)
+    assert all(solve.validate_inputs(edit_limit=good) is True for good in (0.0, 1.0, 1.2, None))

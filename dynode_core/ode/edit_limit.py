@@ -39,7 +39,7 @@ class EditLimit:
         rows = change.flatten(1)
         length = rows.square().sum(dim=1).clamp_min(1e-12)
         own = ((base - self.start).flatten(1) * rows).sum(dim=1) / length
-        furthest = ((self.observed - self.start).flatten(1) @ rows.T).amax(dim=0) / length
+        furthest = ((self.observed.flatten(1) @ rows.T).amax(dim=0) - rows @ self.start.flatten()) / length
         room = self.reach * furthest.clamp_min(1.0) - own
         return change * _at_most_one(room, min(_KNEE, self.reach - 1))[:, None, None]
 

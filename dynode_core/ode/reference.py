@@ -77,7 +77,8 @@ def _gaussian_process(times: np.ndarray, states: np.ndarray) -> tuple[float, flo
     gaps = np.diff(times)
     # In a gap much longer than the length the posterior would fall back to the mean face.
     unit = max(float(gaps.mean()), float(gaps.max()) / 2)
-    return likely_process(times, states, unit) or (unit, NUGGET)
+    likely = likely_process(times, states, unit) if len(times) < SPARSE else None
+    return likely or (unit, NUGGET)
 
 
 def _left_out_error(fit: Callable[[np.ndarray, np.ndarray], Reference], times: np.ndarray, states: np.ndarray) -> float:
