@@ -19,6 +19,7 @@ from . import cli_path_steps as path_steps
 from . import cli_steps as steps
 from .artifacts import load_artifact, plain_facts, save_artifact, save_direction
 from .checkpoints.load import convert_checkpoint
+from .cli_checks import check_run, check_solve
 from .cli_steps import Workplace
 from .comparison import draw_comparison, report_text
 from .editing import load_direction
@@ -32,12 +33,7 @@ def run(options: argparse.Namespace) -> None:
     """The whole way for one or more clips."""
     place = Workplace(options)
     targets = _targets(options.clips, options.out)
-    for text in (*options.edit, *options.later):
-        steps.parse_edit(text)
-    path_steps.time_choice(options)
-    steps.align_settings(options)
-    if options.edit or options.later:
-        steps.check_edits(options, place)
+    check_run(options, place)
     reports = []
     for clip, out in zip(options.clips, targets, strict=True):
         if len(targets) > 1:
@@ -144,6 +140,7 @@ def edit(options: argparse.Namespace) -> None:
 def solve(options: argparse.Namespace) -> None:
     """Trajectory, and latents if given, to one sample per latent."""
     targets = _sample_targets(options.latent, Path(options.out))
+    check_solve(options)
     trajectory = load_artifact(options.trajectory, LatentTrajectory)
     latents = [load_artifact(path, EditedLatent) for path in options.latent] or [None]
     later = load_artifact(options.later, EditedLatent) if options.later else None

@@ -8,18 +8,15 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from torch import Tensor
 
 from . import ode
 from .checks import check_family, check_increasing
 from .cli_path_options import CLOSED_FORM
 from .cli_steps import Workplace
-from .comparison import CompareSettings, Comparison, HoldOut, compare_paths
-from .faces.crop import crop_clip
+from .comparison import CompareSettings, Comparison, HoldOut, check_within, compare_paths, picture_sources
 from .inversion.path_loss import PathPictureLoss
 from .ode.external import TORCHDIFFEQ_DOPRI5
-from .progress import Progress, silent
-from .rendering import render
+from .progress import Progress
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 
 
@@ -37,32 +34,10 @@ def fitter(
     options: argparse.Namespace, place: Workplace, inverted: InvertedClip
 ) -> Callable[[InvertedClip, Progress], LatentTrajectory]:
     """The fit that the options ask for."""
-    if options.fit == CLOSED_FORM:
-        closed = ode.TrajectorySettings(
-            reference=options.reference,
-            smoothing=options.path_smoothing,
-            state_dependence=options.state_dependence,
-            cuts=options.cuts,
-            rank=options.rank,
-            check_held_out=not options.no_held_out,
-            seed=options.seed,
-            device=place.device,
-        )
-        return lambda codes, progress: ode.fit_trajectory(codes, closed, progress=progress)
-    pictures = _picture_loss(options, place, inverted)
-    settings = ode.GradientSettings(
-        variant=options.fit,
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        batch=options.batch,
-        hidden=options.hidden,
-        use_time=not options.no_time,
-        solver=TORCHDIFFEQ_DOPRI5 if options.adjoint else "dopri5",
-        adjoint=options.adjoint,
-        picture_weight=0.0 if pictures is None else 1.0,
-        seed=options.seed,
-        device=place.device,
-    )
+    settings = fit_settings(options, place.device)
+    if isinstance(settings, ode.TrajectorySettings):
+        return lambda codes, progress: ode.fit_trajectory(codes, settings, progress=progress)
+    pictures = _picture_loss(options, place, inverted) if settings.picture_weight > 0 else None
     return lambda codes, progress: ode.train_trajectory(
         codes,
         settings,
@@ -73,9 +48,39 @@ def fitter(
     )
 
 
-def _picture_loss(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> PathPictureLoss | None:
-    if options.image_weight <= 0 and options.feature_weight <= 0:
-        return None
+def fit_settings(options: argparse.Namespace, device: str = "cpu") -> ode.TrajectorySettings | ode.GradientSettings:
+    """What the options ask of the fit: in closed form or by training.
+
+    Raises:
+        ValueError: A value makes no sense.
+    """
+    if options.fit == CLOSED_FORM:
+        return ode.TrajectorySettings(
+            reference=options.reference,
+            smoothing=options.path_smoothing,
+            state_dependence=options.state_dependence,
+            cuts=options.cuts,
+            rank=options.rank,
+            check_held_out=not options.no_held_out,
+            seed=options.seed,
+            device=device,
+        )
+    return ode.GradientSettings(
+        variant=options.fit,
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        batch=options.batch,
+        hidden=options.hidden,
+        use_time=not options.no_time,
+        solver=TORCHDIFFEQ_DOPRI5 if options.adjoint else "dopri5",
+        adjoint=options.adjoint,
+        picture_weight=float(options.image_weight > 0 or options.feature_weight > 0),
+        seed=options.seed,
+        device=device,
+    )
+
+
+def _picture_loss(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> PathPictureLoss:
     check_family("The codes", inverted.family, place.generator.family)
     perceptual = place.perceptual() if options.feature_weight > 0 else None
     weights = options.image_weight, options.feature_weight
@@ -96,6 +101,25 @@ def time_choice(options: argparse.Namespace) -> ode.TimeChoice:
     return choice
 
 
+def solve_settings(options: argparse.Namespace) -> ode.SolveSettings:
+    """What the options ask of the solver; the rate and the later edits depend on the trajectory and are not in it.
+
+    Raises:
+        ValueError: A value makes no sense.
+    """
+    return ode.SolveSettings(
+        method=options.method,
+        rtol=options.rtol,
+        atol=options.atol,
+        faithful=options.faithful,
+        anchor_s=options.anchor,
+        variation=ode.Variation(options.vary, options.vary_seconds, options.vary_seed),
+        edit_limit=options.edit_limit,
+        extrapolate_s=options.extrapolate,
+        stream=True,
+    )
+
+
 def solve(
     options: argparse.Namespace,
     place: Workplace,
@@ -104,6 +128,7 @@ def solve(
     later: EditedLatent | None = None,
 ) -> list[TrajectorySample]:
     """Take the trajectory at the wanted times, once for each latent."""
+    settings = solve_settings(options)
     times, fps = ode.output_times(trajectory, time_choice(options))
     times, notes = ode.clamp_times(trajectory, times, extrapolate_s=options.extrapolate)
     for note in notes:
@@ -111,22 +136,10 @@ def solve(
     by = float(trajectory.frame_times[-1]) if options.later_at is None else options.later_at
     with place.step("solve"), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the notes were said
-        return ode.solve_batch_at_times(
-            trajectory,
-            times,
-            latents,
-            anchor_s=options.anchor,
-            later=[] if later is None else [ode.LaterEdit(later, by)],
-            variation=ode.Variation(options.vary, options.vary_seconds, options.vary_seed),
-            edit_limit=options.edit_limit,
-            extrapolate_s=options.extrapolate,
-            stream=True,
-            method=options.method,
-            rtol=options.rtol,
-            atol=options.atol,
-            faithful=options.faithful,
-            fps=trajectory.fps if options.slow_motion else fps,
-        )
+        own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        own["later"] = [] if later is None else [ode.LaterEdit(later, by)]
+        own["fps"] = trajectory.fps if options.slow_motion else fps
+        return ode.solve_batch_at_times(trajectory, times, latents, **own)
 
 
 def compare(
@@ -136,27 +149,24 @@ def compare(
     latent: EditedLatent | None,
     aligned: AlignedClip | None,
 ) -> Comparison:
-    """Predict the keyframes that are held out."""
+    """Predict the keyframes that are held out.
+
+    Raises:
+        ValueError: The codes are those of another generator or clip.
+    """
+    if aligned is not None:
+        check_within(inverted, aligned)
     options = argparse.Namespace(**{**vars(options), "no_held_out": True})
     fit_one = fitter(options, place, inverted)
     settings = CompareSettings(HoldOut(options.keep_every, options.irregular, options.seed), max(1, options.pictures))
+    sources = picture_sources(inverted, place.generator, options.size, aligned) if options.pictures > 0 else None
     with place.step("compare") as progress:
         return compare_paths(
             inverted,
-            lambda part: fit_one(part, silent),
+            lambda part: fit_one(part, progress),
             settings,
             latent=latent,
-            render=_renderer(options, place, inverted) if options.pictures > 0 else None,
-            actual=None if aligned is None else _crops_of(aligned, inverted, options.size),
+            render=None if sources is None else sources.render,
+            actual=None if sources is None else sources.actual,
             progress=progress,
         )
-
-
-def _renderer(options: argparse.Namespace, place: Workplace, inverted: InvertedClip) -> Callable[[Tensor], Tensor]:
-    check_family("The codes", inverted.family, place.generator.family)
-    side = min(options.size, place.generator.resolution)
-    return lambda w_plus: render(place.generator, w_plus, tuning=inverted.tuning, size=side)
-
-
-def _crops_of(aligned: AlignedClip, inverted: InvertedClip, size: int) -> Callable[[Sequence[int]], Tensor]:
-    return lambda indices: crop_clip(aligned, inverted.frame_indices[list(indices)].tolist(), size)

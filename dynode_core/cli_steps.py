@@ -141,9 +141,13 @@ def _hint(options: argparse.Namespace, clip: FileClip) -> np.ndarray | None:
     return None if point is None else hint_from_point(*point, clip.height, clip.width)
 
 
-def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip:
-    """Find the codes of the keyframes; finished ones are found again in the cache."""
-    settings = InversionSettings(
+def invert_settings(options: argparse.Namespace) -> InversionSettings:
+    """What the options ask of the inversion.
+
+    Raises:
+        ValueError: a value makes no sense.
+    """
+    return InversionSettings(
         quality=options.quality,
         keyframe_every=options.keyframe_every,
         max_keyframes=options.max_keyframes,
@@ -151,6 +155,11 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
         max_steps=options.max_steps,
         tune=not options.no_tuning,
     )
+
+
+def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip:
+    """Find the codes of the keyframes; finished ones are found again in the cache."""
+    settings = invert_settings(options)
     perceptual, generator = place.perceptual(), place.generator
     with place.step("invert") as progress:
         return invert_clip(
@@ -189,17 +198,26 @@ def render(options: argparse.Namespace, place: Workplace, sample: TrajectorySamp
     return count
 
 
-def blend(
-    options: argparse.Namespace, place: Workplace, aligned: AlignedClip, sample: TrajectorySample, out: Path
-) -> ExportedVideo:
-    """Render the faces into their frames and write the video."""
-    settings = BlendSettings(
+def blend_settings(options: argparse.Namespace) -> BlendSettings:
+    """What the options ask of the blending.
+
+    Raises:
+        ValueError: a value makes no sense.
+    """
+    return BlendSettings(
         mode=options.mode,
         region=options.region,
         dilate=options.dilate,
         feather=options.feather,
         background=options.background,
     )
+
+
+def blend(
+    options: argparse.Namespace, place: Workplace, aligned: AlignedClip, sample: TrajectorySample, out: Path
+) -> ExportedVideo:
+    """Render the faces into their frames and write the video."""
+    settings = blend_settings(options)
     sound = None if options.no_sound else aligned.clip
     faces = faces_of(options, place, sample)
     with place.step("blend") as progress, torch.no_grad():

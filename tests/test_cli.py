@@ -66,6 +66,8 @@ def test_runs_as_a_module() -> None:
         (["run", "nothing.mp4", "--out", "o.mp4", "--quad", "1 2 3"], "8 numbers"),
         (["run", "nothing.mp4", "--out", "o.mp4", "--later", "smile"], "NAME=STRENGTH"),
         (["run", "nothing.mp4", "--out", "o.mp4", "--times", "ramp", "--ramp-speed", "100"], "ramp_speed"),
+        (["solve", "t", "--out", "o.safetensors", "--edit-limit", "0.5"], "edit_limit should be 0"),
+        (["solve", "t", "--out", "o.safetensors", "--times", "soon"], "soon"),
         (["solve", "t", "--out", "o.safetensors", "--latent", "a", "--latent", "b"], "folder"),
         (["solve", "t", "--out", "o", "--latent", "x/a", "--latent", "y/a"], "same name"),
         (["compare", "nothing.safetensors", "--out", "r.json"], "nothing.safetensors"),
@@ -87,6 +89,58 @@ def test_bad_input_is_one_line_and_status_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("--edit-limit 0.5", "edit_limit should be 0 (off) or 1 to 100"),
+        ("--fit paper --steps 0", "steps should be at least 1"),
+        ("--fit released --hidden 0", "hidden should be at least 1"),
+        ("--fit paper --learning-rate nan", "learning_rate should be above 0"),
+        ("--fit paper --image-weight -1", "--image-weight should be at least 0"),
+        ("--rank 0", "rank should be between 1 and 512"),
+        ("--state-dependence 2", "state_dependence should be between 0 and 1"),
+        ("--path-smoothing -1", "smoothing should be between 0"),
+        ("--seed -1", "--seed should be at least 0"),
+        ("--vary 11", "variation should be 0 to 10"),
+        ("--vary-seconds 0", "variation should be 0.01 s"),
+        ("--vary-seed -1", "--vary-seed should be at least 0"),
+        ("--faithful 1.5", "faithful should be between 0"),
+        ("--rtol 0", "rtol should be between 1e-12 and 0.1"),
+        ("--atol nan", "atol should be between 0 and 0.1"),
+        ("--anchor inf", "anchor_s should be a time"),
+        ("--later-at nan", "--later-at should be a finite number"),
+        ("--extrapolate -1", "extrapolate_s should be 0"),
+        ("--keyframe-every -1", "keyframe_every = -1"),
+        ("--max-keyframes 1", "max_keyframes = 1"),
+        ("--max-steps -1", "max_steps = -1"),
+        ("--dilate 2", "dilate should lie between"),
+        ("--feather nan", "feather should lie between"),
+        ("--crf 52", "--crf should be at least 0 and at most 51"),
+        ("--picture nothing.png", "nothing.png"),
+    ],
+)
+def test_run_refuses_bad_values_before_it_aligns(
+    asked: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "film.mp4")
+    arguments = ["run", "film.mp4", "--out", "o.mp4", "--framing", "custom quad", "--box", "10,4,30,14"]
+    assert cli.main([*arguments, *asked.split(), "--device", "cpu", "--cache", str(tmp_path / "cache")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and said in lines[0]  # not a word of the alignment
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_run_looks_for_every_clip_before_it_aligns_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_film(tmp_path / "film.mp4")
+    clips = [str(tmp_path / "film.mp4"), str(tmp_path / "gone.mp4")]
+    assert cli.main(["run", *clips, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "gone.mp4" in lines[0]
+
+
 def test_traceback_is_shown_when_asked_for() -> None:
     with pytest.raises(FileNotFoundError):
         cli.main(["fit", "nothing.safetensors", "--out", "t", "--traceback"])
@@ -96,7 +150,7 @@ def test_cancel_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def cancelled(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_commands.steps, "parse_edit", cancelled)
+    monkeypatch.setattr(cli_commands, "check_run", cancelled)
     assert cli.main(["run", "a.mp4", "--out", "o.mp4", "--edit", "smile=1"]) == 130
     assert "cancelled" in capsys.readouterr().err
 
@@ -147,6 +201,18 @@ def write_latent(codes: Path, name: str, change: float) -> str:
     path = codes.with_name(f"{name}.safetensors")
     save_artifact(EditedLatent(clip.w_plus[0] + change, clip.w_plus[0], (f"{name}={change:g}",), clip.family), path)
     return str(path)
+
+
+def write_film(path: Path) -> None:
+    """5 frames of noise, 64 x 48."""
+    from fractions import Fraction
+
+    import torch
+
+    from dynode_pack.dynode_core.video import VideoWriter
+
+    with VideoWriter(path, Fraction(25), (48, 64)) as writer:
+        writer.write(torch.rand(5, 48, 64, 3, generator=torch.Generator().manual_seed(0)))
 
 
 def command(*arguments: object) -> None:
@@ -205,16 +271,10 @@ def test_compare_writes_the_report_and_the_sheet(
 
 
 def test_align_without_a_face_writes_the_crop_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from fractions import Fraction
-
-    import torch
-
     from dynode_pack.dynode_core.artifacts import load_artifact
     from dynode_pack.dynode_core.types import AlignedClip
-    from dynode_pack.dynode_core.video import VideoWriter
 
-    with VideoWriter(tmp_path / "film.mp4", Fraction(25), (48, 64)) as writer:
-        writer.write(torch.rand(5, 48, 64, 3, generator=torch.Generator().manual_seed(0)))
+    write_film(tmp_path / "film.mp4")
     out = tmp_path / "aligned.safetensors"
     asked = ["--framing", "custom quad", "--box", "10,4,30,14", "--device", "cpu"]
     assert cli.main(["align", str(tmp_path / "film.mp4"), "--out", str(out), *asked]) == 0

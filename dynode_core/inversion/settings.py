@@ -58,6 +58,11 @@ class InversionSettings:
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
             raise ValueError(f"quality should be one of {', '.join(QUALITIES)}, but is {self.quality!r}.")
+        if self.keyframe_every < 0 or self.max_keyframes < 0 or self.max_keyframes == 1:
+            raise ValueError(
+                f"keyframe_every = {self.keyframe_every} and max_keyframes = {self.max_keyframes}: use 0 for "
+                "automatic, else at least 1 and 2."
+            )
         if self.max_steps < 0 or self.loss_target < 0:
             raise ValueError(
                 f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."

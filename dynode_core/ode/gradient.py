@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..progress import Progress, silent
 from ..types import InvertedClip, LatentTrajectory
 from .code_space import CodeSpace
+from .cuts import split_at_cuts
 from .external import TORCHDIFFEQ_DOPRI5, import_torchdiffeq
 from .networks import CodeNetwork, NetworkField, ReleasedField
 from .solution import Status
@@ -69,6 +70,8 @@ class GradientSettings:
         for name in ("steps", "batch", "hidden", "evaluate_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} should be at least 1, but is {getattr(self, name)}.")
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise ValueError(f"learning_rate should be above 0 and at most 1, but is {self.learning_rate:g}.")
 
 
 def _solve(network: nn.Module, start: Tensor, times: Tensor, settings: GradientSettings) -> Tensor:
@@ -211,6 +214,18 @@ def train_trajectory(
     return _as_trajectory(inverted, trainer, course, resumed)
 
 
+def _warnings(inverted: InvertedClip) -> list[str]:
+    """Sentences for a user about what training cannot follow."""
+    _, cuts = split_at_cuts(inverted.times, () if inverted.cuts_s is None else tuple(inverted.cuts_s.tolist()))
+    if not cuts:
+        return []
+    seconds = ", ".join(f"{cut:.2f}" for cut in cuts[:8]) + (", ..." if len(cuts) > 8 else "")
+    return [
+        f"A trained path is one curve: it moves across the changes of shot (at {seconds} s) instead of jumping. Fit "
+        "with the closed form, which gives each shot a path of its own, or train on one shot."
+    ]
+
+
 def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, course: Course, resumed: int) -> LatentTrajectory:
     settings, states = trainer.settings, trainer.states
     with torch.no_grad():
@@ -221,7 +236,7 @@ def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, course: Course, re
         "best_step": course.best_step,
         "steps": course.step,
         "resumed_at": resumed,
-        "warnings": [],
+        "warnings": _warnings(inverted),
         "cuts_s": [],
         "observed_rel": float((solved - states).norm() / states.norm()),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from .decoding import BaseCodes, EditedCodes, codes_of
 from .driven import ControlPath, DrivenField
 from .edit_limit import EditLimit
 from .later_edits import EditTimeline, LaterEdit, timeline
-from .path import solve_path
+from .path import check_method, solve_path
 from .solution import Solution
 from .variation import Variation, variation_control
 from .vector_field import PathField
@@ -118,6 +119,13 @@ class SolveSettings:
             raise ValueError(f"edit_limit should be 0 (off) or 1 to 100, but is {self.edit_limit:g}.")
         if not 0.0 <= self.extrapolate_s <= 1000.0:
             raise ValueError(f"extrapolate_s should be 0 (off) to 1000 s, but is {self.extrapolate_s:g}.")
+        if self.method is not None:
+            check_method(self.method)
+        for name, value, lowest in (("rtol", self.rtol, 1e-12), ("atol", self.atol, 0.0)):
+            if value is not None and not lowest <= value <= 0.1:
+                raise ValueError(f"{name} should be between {lowest:g} and 0.1, but is {value:g}.")
+        if self.anchor_s is not None and not math.isfinite(self.anchor_s):
+            raise ValueError(f"anchor_s should be a time in seconds, but is {self.anchor_s:g}.")
 
 
 @dataclass(frozen=True)
