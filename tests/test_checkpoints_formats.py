@@ -25,6 +25,7 @@ from dynode_pack.dynode_core.checkpoints.errors import (
 )
 from dynode_pack.dynode_core.checkpoints.load import convert_checkpoint, load_generator
 from dynode_pack.dynode_core.checkpoints.readers import read_generator_file
+from dynode_pack.dynode_core.checkpoints.safetensors_header import change_metadata, read_metadata
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
 from dynode_pack.dynode_core.generators.stylegan2_config import (
@@ -245,6 +246,49 @@ def test_file_that_was_only_touched_is_not_converted_again(
     calls: list[Path] = []
     monkeypatch.setattr(loading, "read_generator_file", calls.append)
     assert load_generator(source).generator_id == first.generator_id and not calls
+
+
+def test_file_that_was_touched_is_hashed_once(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, copy = tmp_path / "x.pt", tmp_path / "x.pt.dynode.safetensors"
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
+    first = load_generator(source)
+    tensors, metadata = load_file(copy), read_metadata(copy)
+    os.utime(source, (10**9, 10**9))
+    hashed: list[Path] = []
+    sha256 = loading._sha256
+    monkeypatch.setattr(loading, "_sha256", lambda path: hashed.append(path) or sha256(path))
+    assert [load_generator(source).generator_id for _ in range(3)] == [first.generator_id] * 3
+    assert hashed == [source]
+    assert read_metadata(copy) == {**metadata, "source_stamp": loading._stamp(source)}
+    noted = load_file(copy)
+    assert noted.keys() == tensors.keys() and all(torch.equal(noted[name], tensors[name]) for name in tensors)
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, copy.name}
+
+
+def test_copy_that_can_not_note_the_new_time_is_still_used(
+    golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, copy = tmp_path / "x.pt", tmp_path / "x.pt.dynode.safetensors"
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
+    first = load_generator(source)
+    before = copy.read_bytes()
+    os.utime(source, (10**9, 10**9))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert load_generator(source).generator_id == first.generator_id
+    assert copy.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, copy.name}
+
+
+def test_metadata_of_what_is_no_safetensors_file_is_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"not one")
+    with pytest.raises(ValueError, match="no safetensors file"):
+        change_metadata(path, {"a": "b"})
+    assert path.read_bytes() == b"not one" and list(tmp_path.iterdir()) == [path] and read_metadata(path) == {}
 
 
 def test_folder_that_takes_no_copy_is_no_obstacle(

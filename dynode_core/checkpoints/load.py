@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +21,7 @@ from .container import container_kind
 from .errors import CheckpointError
 from .mobile_stylegan_ir import read_random_face
 from .readers import read_generator_file
+from .safetensors_header import change_metadata, read_metadata
 from .tensors import load_safetensors
 
 FORMAT = "dynode-generator-1"
@@ -183,13 +184,18 @@ def _cache_places(source: Path, cache_dir: Path | None) -> list[Path]:
 
 def _is_stale(target: Path, source: Path) -> bool:
     """Whether the copy beside a file is of an earlier content: judged by size and time, and if these changed (a file
-    that was copied or touched) by the hash. Copies elsewhere carry size and time in their names."""
+    that was copied or touched) by the hash; the copy then notes the new ones, so that later loads need no hash. Copies
+    elsewhere carry size and time in their names."""
     if not target.name.endswith(CACHE_SUFFIX):
         return False
-    metadata = _metadata(target)
-    if metadata.get("source_stamp") == _stamp(source):
+    metadata, stamp = read_metadata(target), _stamp(source)
+    if metadata.get("source_stamp") == stamp:
         return False
-    return metadata.get("source_sha256") != _sha256(source)
+    if metadata.get("source_sha256") != _sha256(source):
+        return True
+    with contextlib.suppress(OSError, ValueError):  # then the next load takes the hash again, and that is all
+        change_metadata(target, {"source_stamp": stamp})
+    return False
 
 
 def _stamp(source: Path) -> str:
@@ -199,20 +205,7 @@ def _stamp(source: Path) -> str:
 
 def _is_ours(path: Path) -> bool:
     """Whether the header of a safetensors file says that this pack wrote it."""
-    return _metadata(path).get("format") == FORMAT
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """What the header of a safetensors file says; nothing if it is none. Only the header is read."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if not 2 <= size <= 16 << 20:
-            return {}
-        try:
-            metadata = json.loads(file.read(size)).get("__metadata__", {})
-        except (ValueError, AttributeError, RecursionError):
-            return {}
-        return metadata if isinstance(metadata, dict) else {}
+    return read_metadata(path).get("format") == FORMAT
 
 
 def _head(path: Path) -> bytes:
