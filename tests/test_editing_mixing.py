@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_generators import tiny_mobile
+from torch import Tensor
 
+from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
+from dynode_pack.dynode_core.code_stream import CodeStream
 from dynode_pack.dynode_core.editing import (
     apply_direction,
     latent_for,
@@ -18,7 +22,7 @@ from dynode_pack.dynode_core.editing import (
 )
 from dynode_pack.dynode_core.generators.sampling import sample_codes
 from dynode_pack.dynode_core.rendering import RenderedFaces
-from dynode_pack.dynode_core.types import EditDirection, EditedLatent, Tuning
+from dynode_pack.dynode_core.types import EditDirection, EditedLatent, TrajectorySample, Tuning
 
 BIG, MOBILE = "stylegan2-ffhq-1024x18", "mobile_stylegan-ffhq-1024"
 
@@ -61,10 +65,34 @@ def test_a_morph_runs_from_the_first_to_the_second_in_equal_steps() -> None:
     torch.testing.assert_close(morph.w_plus[0], a.w_plus_0)
     torch.testing.assert_close(morph.w_plus[-1][:4], b.w_plus_0[:4])
     assert torch.equal(morph.w_plus[-1][4:], a.w_plus_0[4:])
+    for place, weight in enumerate((0.0, 0.25, 0.5, 0.75, 1.0)):
+        torch.testing.assert_close(morph.w_plus[place], mix_latents(a, b, weight, "0-3").w_plus_0)
+        assert torch.equal(morph.base_w_plus[place], a.base_w_plus_0)
+    assert morph.edits == ("mix=1@0-3",)
     steps = morph.w_plus[1:] - morph.w_plus[:-1]
     torch.testing.assert_close(steps, steps[:1].expand_as(steps))
     with pytest.raises(ValueError, match="at least 2 frames"):
         morph_latents(a, b, 1, Fraction(10))
+
+
+def test_a_long_morph_takes_no_more_memory_than_its_ends() -> None:
+    a, b = latent(0), latent(1)
+    before = a.w_plus_0.clone()
+    morph = morph_latents(a, b, 10_000, Fraction(24))
+    assert isinstance(morph.w_plus, CodeStream) and len(morph.w_plus) == len(morph.times) == 10_000
+    assert isinstance(morph.base_w_plus, Tensor) and morph.base_w_plus.shape == (10_000, 18, 8)
+    assert morph.base_w_plus.untyped_storage().nbytes() == a.base_w_plus_0.numel() * 4
+    assert torch.equal(morph.w_plus[[0]][0], a.w_plus_0)
+    torch.testing.assert_close(morph.w_plus[9_998:10_000][1], b.w_plus_0)
+    a.w_plus_0.zero_()  # the morph is its own
+    assert torch.equal(morph.w_plus[0], before) and torch.equal(morph.base_w_plus[5], before)
+
+
+def test_a_morph_is_written_and_read_back(tmp_path: Path) -> None:
+    morph = morph_latents(latent(0), latent(1), 4, Fraction(12))
+    save_artifact(morph, tmp_path / "morph.safetensors")
+    again = load_artifact(tmp_path / "morph.safetensors", TrajectorySample)
+    assert torch.equal(again.w_plus[:], morph.w_plus[:]) and torch.equal(again.base_w_plus[:], morph.base_w_plus)
 
 
 def test_codes_of_two_generators_mix_only_where_codes_move() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..code_stream import CodeStream
 from ..families import move_rows
 from ..generators.protocol import Generator
 from ..types import EditedLatent, TrajectorySample, Tuning
@@ -27,26 +28,46 @@ def mix_latents(a: EditedLatent, b: EditedLatent, weight: float, layers: str = "
     Raises:
         ValueError: the codes are of generators that share no codes, or tuned to two persons, or `layers` names no rows.
     """
-    b = latent_for(b, a.family, a.w_plus_0.shape)
-    mask = layer_mask(layers, len(a.w_plus_0))[:, None]
-    mixed = a.w_plus_0 + weight * mask * (b.w_plus_0 - a.w_plus_0)
     label = f"mix={weight:g}" + ("" if layers == "all" else f"@{layers}")
+    b = latent_for(b, a.family, a.w_plus_0.shape)
+    mixed = a.w_plus_0 + weight * _way(a, b, layers)
     return replace(a, w_plus_0=mixed, edits=(*a.edits, label), tuning=_one_tuning(a.tuning, b.tuning))
+
+
+def _way(a: EditedLatent, b: EditedLatent, layers: str) -> Tensor:
+    """`(L, D)` from `a` to `b`, which are codes of one family; 0 on the rows that are not chosen."""
+    return layer_mask(layers, len(a.w_plus_0))[:, None] * (b.w_plus_0 - a.w_plus_0)
 
 
 def morph_latents(
     a: EditedLatent, b: EditedLatent, frames: int, fps: Fraction, layers: str = "all"
 ) -> TrajectorySample:
     """A path of `frames` codes in equal steps along the straight line: the first is `a`, the last `b` (see
-    `mix_latents` for rows that are not chosen).
+    `mix_latents` for rows that are not chosen). Codes are made when they are read: memory does not grow with `frames`.
 
     Raises:
         ValueError: fewer than 2 frames, or as `mix_latents`.
     """
     if frames < 2:
         raise ValueError(f"A morph should have at least 2 frames, but has {frames}.")
-    steps = [mix_latents(a, b, float(weight), layers) for weight in np.linspace(0.0, 1.0, frames)]
-    return sample_of(steps, fps)
+    last = mix_latents(a, b, 1.0, layers)
+    start = a.w_plus_0.clone()
+    way = _way(a, latent_for(b, a.family, start.shape), layers)
+
+    def read(index: Tensor) -> Tensor:
+        weights = (index.double() / (frames - 1)).to(start.dtype)
+        return start + weights[:, None, None] * way
+
+    return TrajectorySample(
+        w_plus=CodeStream(frames, (start.shape[0], start.shape[1]), read),
+        base_w_plus=a.base_w_plus_0.clone().expand(frames, -1, -1),
+        times=np.arange(frames) / float(fps),
+        fps=fps,
+        family=a.family,
+        generator_id="",
+        edits=last.edits,
+        tuning=last.tuning,
+    )
 
 
 def sample_of(latents: Sequence[EditedLatent], fps: Fraction = Fraction(1)) -> TrajectorySample:
