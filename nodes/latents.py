@@ -69,7 +69,7 @@ class SampleLatents(io.ComfyNode):
     ) -> io.NodeOutput:
         model = generator.ready()
         side = model.resolution if size == FULL_SIZE else min(int(size), model.resolution)
-        check_pictures_fit(count, side, side)
+        check_pictures_fit(count, side, side, remedy="Use a smaller count or size.")
         codes = sample_codes(
             model,
             [(seed + i) % (LARGEST_SEED + 1) for i in range(count)],

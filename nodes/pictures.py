@@ -30,9 +30,11 @@ def picture_frames_input(what: str) -> io.Combo.Input:
     )
 
 
-def check_pictures_fit(count: int, height: int, width: int) -> None:
+def check_pictures_fit(count: int, height: int, width: int, *, remedy: str) -> None:
     """Refuse a batch of `count` float32 pictures that would take more than half of the free memory.
 
+    Args:
+        remedy: what the user of the node can do about it, a sentence.
     Raises:
         ValueError: it would.
     """
@@ -41,15 +43,15 @@ def check_pictures_fit(count: int, height: int, width: int) -> None:
     if need > free / 2:
         raise ValueError(
             f"{count} frames of {width} x {height} as an IMAGE need {need / 2**30:.1f} GB, and only "
-            f"{free / 2**30:.1f} GB of memory are free. Set picture_frames to '{FIRST}' and use the other outputs, or "
-            "trim the clip."
+            f"{free / 2**30:.1f} GB of memory are free. {remedy}"
         )
 
 
 def frames_wanted(picture_frames: str, count: int, height: int, width: int) -> int:
     """How many of `count` frames the IMAGE output holds, after checking that they fit."""
     wanted = count if picture_frames == ALL else min(count, 1)
-    check_pictures_fit(wanted, height, width)
+    remedy = f"Set picture_frames to '{FIRST}' and use the other outputs, or trim the clip."
+    check_pictures_fit(wanted, height, width, remedy=remedy)
     return wanted
 
 

@@ -149,7 +149,7 @@ def test_pictures_that_do_not_fit_are_refused(
     monkeypatch.setattr(pictures.comfy.model_management, "get_free_memory", lambda _device: 8 * 2**20)
     assert pictures.frames_wanted(pictures.FIRST, 10_000, 256, 256) == 1
     assert pictures.frames_wanted(pictures.ALL, 5, 256, 256) == 5
-    with pytest.raises(ValueError, match="10000 frames of 256 x 256"):
+    with pytest.raises(ValueError, match="10000 frames of 256 x 256 as an IMAGE need .* Set picture_frames to"):
         pictures.frames_wanted(pictures.ALL, 10_000, 256, 256)
 
 

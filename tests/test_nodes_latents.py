@@ -56,6 +56,18 @@ def test_size_is_at_most_what_the_generator_makes(node_module: NodeModule, loade
     assert sample(node_module, loaded, 5, 1, size="512")[1].shape == (1, 64, 64, 3)
 
 
+def test_too_many_pictures_are_refused_with_advice_that_the_node_offers(
+    node_module: NodeModule, loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    management = node_module("pictures").comfy.model_management
+    monkeypatch.setattr(management, "get_free_memory", lambda *_, **__: 2**20)
+    with pytest.raises(
+        ValueError, match="64 frames of 64 x 64 as an IMAGE need .* Use a smaller count or size"
+    ) as told:
+        sample(node_module, loaded, 5, 64)
+    assert "picture_frames" not in str(told.value) and "clip" not in str(told.value)
+
+
 def test_psi_zero_is_the_mean_picture_of_all_seeds(node_module: NodeModule, loaded: Any) -> None:
     _, images = sample(node_module, loaded, 5, 2, truncation_psi=0.0)
     torch.testing.assert_close(images[0], images[1])
