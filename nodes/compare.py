@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.model_management
 from comfy_api.latest import io, ui
-from torch import Tensor
 
 from ..dynode_core.artifacts import plain_facts
-from ..dynode_core.checks import check_family
-from ..dynode_core.comparison import CompareSettings, HoldOut, compare_paths, draw_comparison, report_text
-from ..dynode_core.faces.crop import crop_clip
+from ..dynode_core.comparison import (
+    CompareSettings,
+    HoldOut,
+    PictureSources,
+    check_within,
+    compare_paths,
+    draw_comparison,
+    picture_sources,
+    report_text,
+)
 from ..dynode_core.layout import bytes_to_pictures
 from ..dynode_core.ode import TrajectorySettings, fit_trajectory
-from ..dynode_core.rendering import render
 from ..dynode_core.types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
@@ -74,13 +79,14 @@ class CompareTrajectory(io.ComfyNode):
     ) -> io.NodeOutput:
         progress = NodeProgress()
         progress(0, 1)
+        sources = _sources(codes, generator, aligned, int(picture_size))
         found = compare_paths(
             codes,
             _fitter(fit, seed, generator),
             CompareSettings(HoldOut(keep_every, irregular, seed), pictures),
             latent=latent,
-            render=None if generator is None else _renderer(generator, codes, int(picture_size)),
-            actual=None if aligned is None else _crops_of(aligned, codes, int(picture_size)),
+            render=None if sources is None else sources.render,
+            actual=None if sources is None else sources.actual,
             progress=NodeProgress(),
         )
         picture = bytes_to_pictures(draw_comparison(found))[None]
@@ -96,23 +102,18 @@ def _fitter(
         return lambda part: train(part, fit, seed, generator)
     device = str(comfy.model_management.get_torch_device())
     settings = TrajectorySettings(check_held_out=False, seed=seed, device=device)
-    return lambda part: fit_trajectory(part, settings)
+    return lambda part: fit_trajectory(part, settings, progress=NodeProgress())
 
 
-def _renderer(generator: LoadedGenerator, codes: InvertedClip, size: int) -> Callable[[Tensor], Tensor]:
-    check_family("The codes", codes.family, generator.family)
-    side = min(size, generator.resting.resolution)
-    return lambda w_plus: render(generator.ready(), w_plus, tuning=codes.tuning, size=side)
-
-
-def _crops_of(aligned: AlignedClip, codes: InvertedClip, size: int) -> Callable[[Sequence[int]], Tensor]:
-    last = int(codes.frame_indices[-1])
-    if last >= aligned.clip.num_frames:
-        raise ValueError(
-            f"The codes reach frame {last}, but the aligned clip has {aligned.clip.num_frames} frames: connect the "
-            "clip that the codes were found for."
-        )
-    return lambda indices: crop_clip(aligned, codes.frame_indices[list(indices)].tolist(), size)
+def _sources(
+    codes: InvertedClip, generator: LoadedGenerator | None, aligned: AlignedClip | None, size: int
+) -> PictureSources | None:
+    """Where the pictures come from; none without a generator. What does not belong together is refused here."""
+    if generator is not None:
+        return picture_sources(codes, generator.resting, size, aligned, ready=generator.ready)
+    if aligned is not None:
+        check_within(codes, aligned)
+    return None
 
 
 def _compare_inputs() -> list[io.Input]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynode_pack.dynode_core.types import InvertedClip
+from dynode_pack.dynode_core.types import AlignedClip, FaceTrack, InvertedClip, VideoClip
 
 FAMILY, GENERATOR = "test-family", "0123456789abcdef"
 
@@ -107,3 +107,16 @@ def inverted_clip(
         family=FAMILY,
         generator_id=GENERATOR,
     )
+
+
+def aligned_clip(clip: VideoClip) -> AlignedClip:
+    """Every frame cut whole."""
+    count, height, width = clip.num_frames, clip.height, clip.width
+    quad = np.array([[0, 0], [0, height], [width, height], [width, 0]], dtype=np.float64)
+    track = FaceTrack(
+        landmarks=np.zeros((count, 478, 2)),
+        boxes=np.zeros((count, 4)),
+        scores=np.ones(count, dtype=np.float32),
+        detected=np.ones(count, dtype=bool),
+    )
+    return AlignedClip(clip, np.tile(quad, (count, 1, 1)), track, crop_size=64)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from problems import FAMILY, inverted_clip, jitter, smooth_codes
+from problems import FAMILY, aligned_clip, inverted_clip, jitter, smooth_codes
 from tiny_generators import TINY_FAMILY, tiny_mobile
 
-from dynode_pack.dynode_core.artifacts import plain_facts
+from dynode_pack.dynode_core import cli
+from dynode_pack.dynode_core.artifacts import plain_facts, save_artifact
 from dynode_pack.dynode_core.comparison import (
     METHODS,
     CompareSettings,
@@ -21,13 +23,15 @@ from dynode_pack.dynode_core.comparison import (
     HoldOut,
     compare_paths,
     draw_comparison,
+    picture_sources,
     report_text,
 )
 from dynode_pack.dynode_core.comparison.codes import acceleration
 from dynode_pack.dynode_core.metrics.reconstruction import mean_square_error, structural_similarity
-from dynode_pack.dynode_core.ode import TrajectorySettings, fit_trajectory
+from dynode_pack.dynode_core.ode import GradientSettings, TrajectorySettings, fit_trajectory, train_trajectory
 from dynode_pack.dynode_core.rendering import render
 from dynode_pack.dynode_core.types import EditedLatent, InvertedClip, LatentTrajectory
+from dynode_pack.dynode_core.video import FileClip, TensorClip, VideoWriter
 
 OURS, ALONE, LINEAR, SPLINE, EACH = METHODS
 INTERPOLATING = TrajectorySettings(reference="natural cubic", check_held_out=False, cuts="none")
@@ -121,8 +125,24 @@ def test_nothing_is_blended_across_a_cut() -> None:
     found = compare_paths(inverted_clip(codes, np.arange(16) / 25), lambda part: fit_trajectory(part, settings))
     assert found.facts()["cuts_s"] == [7.5 / 25]
     assert max(column(found, "held_out").values()) < 0.02
-    blind = compare_paths(inverted_clip(codes, np.arange(16) / 25), interpolating)
-    assert blind.table[LINEAR]["held_out"] > 0.1
+
+
+def test_morphing_heeds_cuts_that_the_fit_does_not_know() -> None:
+    """The trained path is one curve; morphing keeps to the shots that FrameAlign saw, or that the codes show."""
+    codes = np.concatenate([np.zeros((8, 2, 4)), np.full((8, 2, 4), 50.0)])
+    codes += smooth_codes(16, rows=2, channels=4, axes=2)
+    clip = inverted_clip(codes, np.arange(16) / 25)
+    seen = dataclasses.replace(clip, cuts_s=np.array([7.5 / 25]))
+
+    def trained(part: InvertedClip) -> LatentTrajectory:
+        return train_trajectory(part, GradientSettings(steps=1, hidden=8))
+
+    found = compare_paths(seen, trained)
+    assert found.facts()["cuts_s"] == [7.5 / 25]
+    assert max(found.table[name]["held_out"] for name in (LINEAR, SPLINE)) < 0.02 < found.table[OURS]["held_out"]
+    assert "WARNING: A trained path is one curve" in report_text(found)
+    assert compare_paths(clip, trained).facts()["cuts_s"] == pytest.approx([7 / 25])  # between kept 6 and 8
+    assert compare_paths(seen, interpolating).table[LINEAR]["held_out"] < 0.02
 
 
 def test_an_edit_is_measured_against_the_same_edit_of_every_frame() -> None:
@@ -137,10 +157,57 @@ def test_an_edit_is_measured_against_the_same_edit_of_every_frame() -> None:
     assert column(edited, "codes_edited") == {OURS: 1, ALONE: 1, LINEAR: 9, SPLINE: 9, EACH: 17}
     assert column(plain, "codes_edited") == dict.fromkeys(METHODS, 0)
     assert column(plain, "codes_inverted") == {OURS: 9, ALONE: 9, LINEAR: 9, SPLINE: 9, EACH: 17}
-    assert "Edited: smile=3." in report_text(edited)
+    assert "Edited: smile=3." in report_text(edited) and "without edit_limit" in report_text(edited)
     stranger = dataclasses.replace(latent, family="another")
     with pytest.raises(ValueError, match="family"):
         compare_paths(clip, interpolating, latent=stranger)
+
+
+def test_an_edit_that_changes_nothing_is_not_said_to_be_carried_badly() -> None:
+    clip = inverted_clip(smooth_codes(9, rows=2, channels=12), np.arange(9) / 25)
+    found = compare_paths(clip, interpolating, latent=EditedLatent(clip.w_plus[0], clip.w_plus[0], ("a=0",), FAMILY))
+    assert found.carried is None and found.facts()["carried_edit"] is None
+    assert "cosine" not in report_text(found) and "Edited: a=0." in report_text(found)
+
+
+def test_pictures_have_the_side_of_a_small_generator() -> None:
+    generator = tiny_mobile()
+    codes = 0.1 * smooth_codes(9, rows=generator.num_ws, channels=generator.w_dim, axes=3)
+    clip = dataclasses.replace(inverted_clip(codes, np.arange(9) / 25), family=TINY_FAMILY)
+    frames = torch.rand(9, 96, 96, 3, generator=torch.Generator().manual_seed(0))
+    sources = picture_sources(clip, generator, 512, aligned_clip(TensorClip(frames, 25)))
+    assert sources.actual is not None
+    side = generator.resolution
+    assert side < 512 and sources.actual([8, 1]).shape == (2, 3, side, side)
+    found = compare_paths(
+        clip, interpolating, CompareSettings(pictures=1), render=sources.render, actual=sources.actual
+    )
+    assert found.pictures is not None and found.pictures.tiles["actual"].shape == (1, side, side, 3)
+    assert picture_sources(clip, generator, 64).render(clip.w_plus[:1]).shape == (1, 3, 64, 64)
+    with pytest.raises(ValueError, match="reach frame 8, but the aligned clip has 5 frames"):
+        picture_sources(clip, generator, 64, aligned_clip(TensorClip(frames[:5], 25)))
+    with pytest.raises(ValueError, match="family"):
+        picture_sources(dataclasses.replace(clip, family="another"), generator, 64)
+
+
+def test_the_command_line_shows_the_fit_and_refuses_another_clip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes, film, aligned = (str(tmp_path / name) for name in ("c.safetensors", "film.mp4", "a.safetensors"))
+    times = np.arange(9) / 25
+    save_artifact(inverted_clip(smooth_codes(9, rows=2, channels=8, axes=3), times, frame_times=times.copy()), codes)
+    with VideoWriter(Path(film), Fraction(25), (48, 64)) as writer:
+        writer.write(torch.rand(5, 48, 64, 3, generator=torch.Generator().manual_seed(0)))
+    save_artifact(aligned_clip(FileClip(film)), aligned)
+    asked = ["compare", codes, "--out", str(tmp_path / "r.json"), "--pictures", "0", "--device", "cpu"]
+    assert cli.main([*asked, "--aligned", aligned]) == 2
+    said = capsys.readouterr().err
+    assert "reach frame 8, but the aligned clip has 5 frames" in said and "compare" not in said
+    assert cli.main(asked) == 0
+    assert "compare  4/4" in capsys.readouterr().err
+    training = ["--fit", "paper", "--steps", "2", "--hidden", "8", "--cache", str(tmp_path / "cache")]
+    assert cli.main([*asked, *training]) == 0
+    assert "compare  2/2" in capsys.readouterr().err
 
 
 def test_pictures_are_compared_with_the_frames_of_the_clip() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from problems import FAMILY, inverted_clip, smooth_codes
+from problems import FAMILY, aligned_clip, inverted_clip, smooth_codes
 from tiny_generators import TINY_FAMILY, tiny_mobile
 
 from dynode_pack.dynode_core.types import EditedLatent, InvertedClip
@@ -150,6 +150,29 @@ def test_a_clip_is_compared_as_codes_and_as_pictures(node_module: NodeModule, fo
     assert json.loads(compare.execute(*asked[:6], trained).result[2])["methods"]["trajectory"]["held_out"] > 0
     with pytest.raises(ValueError, match="family"):
         compare.execute(dataclasses.replace(clip, family="another"), *asked[1:], generator=loaded)
+
+
+def test_a_comparison_stops_in_its_fit_when_cancelled(node_module: NodeModule, clip: InvertedClip) -> None:
+    management = importlib.import_module("comfy.model_management")
+    fit = node_module("compare")._fitter({"fit": "closed form"}, 0, None)
+    management.interrupt_current_processing(True)
+    try:
+        with pytest.raises(management.InterruptProcessingException):
+            fit(clip)
+    finally:
+        management.interrupt_current_processing(False)
+    assert len(fit(clip).times) == 9
+
+
+def test_a_comparison_refuses_what_does_not_belong_together_before_it_fits(
+    node_module: NodeModule, clip: InvertedClip
+) -> None:
+    from dynode_pack.dynode_core.video import TensorClip
+
+    short = aligned_clip(TensorClip(torch.zeros(5, 32, 32, 3), 25))
+    unknown = {"fit": "never reached"}
+    with pytest.raises(ValueError, match="the aligned clip has 5 frames"):
+        node_module("compare").CompareTrajectory.execute(clip, 2, False, 0, 2, "128", unknown, aligned=short)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ..ode import solve_at_times
+from ..ode.cuts import cuts_of_clip
 from ..ode.held_out import take_keyframes
+from ..ode.subspace import fit_subspace
 from ..types import EditedLatent, InvertedClip, LatentTrajectory
 from .morphing import morph_along_spline, morph_straight
 
@@ -37,7 +39,7 @@ class CodePaths:
     times: np.ndarray
     """`(K,)` seconds."""
     cuts: np.ndarray
-    """`(C,)` seconds: shot changes that the fit knew."""
+    """`(C,)` seconds: shot changes, across which no morphing blends."""
     change: Tensor
     """`(L, D)`: what the edit adds to a code; 0 without one."""
     latent: EditedLatent | None
@@ -57,7 +59,7 @@ def code_paths(
     times, index = inverted.times, np.flatnonzero(kept)
     part = take_keyframes(inverted, index)
     trajectory = fit(part)
-    cuts = np.asarray(trajectory.certificate.get("cuts_s", ()), dtype=np.float64)
+    cuts = _cuts(part, trajectory)
     first, change = inverted.w_plus[0], torch.zeros_like(inverted.w_plus[0])
     if latent is not None:
         change = (latent.w_plus_0 - latent.base_w_plus_0).float().cpu()
@@ -74,6 +76,14 @@ def code_paths(
         return morph(part.w_plus + change, part.times, times[asked], cuts)
 
     return CodePaths(truth, kept, codes, trajectory, times, cuts, change, latent)
+
+
+def _cuts(part: InvertedClip, trajectory: LatentTrajectory) -> np.ndarray:
+    """`(C,)` seconds of the shot changes: those that the fit knew, or else those of the clip; training knows none."""
+    known = trajectory.certificate.get("cuts_s", ())
+    if not len(known):
+        known = cuts_of_clip(part.times, fit_subspace(part.w_plus).encode(part.w_plus).numpy(), part.cuts_s)
+    return np.asarray(known, dtype=np.float64)
 
 
 def squared_norms(codes: Tensor) -> np.ndarray:
@@ -128,8 +138,13 @@ def compare_codes(paths: CodePaths) -> tuple[dict[str, dict[str, Any]], dict[str
     return table, by_frame
 
 
-def carried_edit(paths: CodePaths) -> dict[str, float]:
-    """How exactly the trajectory carries the change of the first code: worst cosine and sizes over all keyframes."""
+def carried_edit(paths: CodePaths) -> dict[str, float] | None:
+    """How exactly the trajectory carries the change of the first code: worst cosine and sizes over all keyframes.
+
+    None if there is no change to carry, as with an edit of strength 0.
+    """
+    if not bool(paths.change.any()):
+        return None
     sample = solve_at_times(paths.trajectory, paths.times, latent=paths.latent)
     size = max(float(paths.change.double().norm()), 1e-30)
     cosines, sizes = [], []

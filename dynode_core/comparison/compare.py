@@ -45,7 +45,7 @@ class Comparison:
     pictures: PictureErrors | None
     edits: tuple[str, ...]
     carried: dict[str, float] | None
-    """How exactly the edit was carried; None without one."""
+    """How exactly the edit was carried; None without one, or if it changes nothing."""
 
     @property
     def ratio_to_linear(self) -> float:
@@ -88,7 +88,8 @@ def compare_paths(
     Args:
         inverted: K >= 5 codes.
         fit: How the kept codes are fitted, e.g. `lambda part: fit_trajectory(part)`.
-        latent: An edit of the first code: then edited codes are compared with those of frame-by-frame editing.
+        latent: An edit of the first code: then edited codes are compared with those of frame-by-frame editing. It
+            is carried in full, without `edit_limit`.
         render: `(n, L, D)` codes to `(n, 3, S, S)` in about [-1, 1]; without it there are no pictures.
         actual: Indices of keyframes to `(n, 3, S, S)` crops of the clip, to compare pictures with. With an edit it is
             not used: the clip does not show what the edit should look like.
@@ -120,6 +121,8 @@ def report_text(comparison: Comparison) -> str:
     lines = [f"{total - kept} of {total} keyframes were held out and predicted from the other {kept}."]
     if comparison.edits:
         lines.append(f"Edited: {', '.join(comparison.edits)}. Measured against the same edit of every frame.")
+        lines.append("The edit is compared in full, without edit_limit.")
+    lines += [f"WARNING: {warning}" for warning in comparison.paths.trajectory.certificate.get("warnings", ())]
     ours = comparison.ratio_to_linear
     lines.append(f"Held-out error of the trajectory: {ours:.3f} x that of linear morphing (below 1 is better).")
     if comparison.carried is not None:

@@ -10,9 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_family
+from ..faces.crop import crop_clip
+from ..generators.protocol import Generator
 from ..layout import network_to_bytes
 from ..metrics.reconstruction import mean_square_error, structural_similarity
 from ..progress import Progress
+from ..rendering import render
+from ..types import AlignedClip, InvertedClip
 from .codes import METHODS, CodePaths
 
 SHOWN = 6
@@ -36,6 +41,54 @@ class PictureErrors:
 ACTUAL = "actual"
 AGAINST_CLIP = "the clip's own frames"
 AGAINST_CODES = "frame-by-frame pictures: each frame's own code"
+
+
+@dataclass(frozen=True)
+class PictureSources:
+    """Where the pictures of a comparison come from, all of one side."""
+
+    render: Callable[[Tensor], Tensor]
+    """`(n, L, D)` codes to `(n, 3, S, S)` float32 in about [-1, 1]."""
+    actual: Callable[[Sequence[int]], Tensor] | None
+    """Indices of keyframes to `(n, 3, S, S)` crops of the clip; None without a clip."""
+
+
+def picture_sources(
+    inverted: InvertedClip,
+    generator: Generator,
+    size: int,
+    aligned: AlignedClip | None = None,
+    *,
+    ready: Callable[[], Generator] | None = None,
+) -> PictureSources:
+    """Render codes and cut the crops of their frames, both at `size` pixels or as many as the generator draws.
+
+    Args:
+        aligned: The clip that the codes were found for.
+        ready: Brings the generator to where it works, whenever a picture is rendered; None: it is there.
+    Raises:
+        ValueError: The codes belong to another generator, or reach past the end of the clip.
+    """
+    check_family("The codes", inverted.family, generator.family)
+    if aligned is not None:
+        check_within(inverted, aligned)
+    side = min(size, generator.resolution)
+    return PictureSources(
+        lambda w_plus: render(generator if ready is None else ready(), w_plus, tuning=inverted.tuning, size=side),
+        None
+        if aligned is None
+        else lambda indices: crop_clip(aligned, inverted.frame_indices[list(indices)].tolist(), side),
+    )
+
+
+def check_within(inverted: InvertedClip, aligned: AlignedClip) -> None:
+    """Raise ValueError if there are codes of frames that the clip does not have."""
+    last = int(inverted.frame_indices.max())
+    if last >= aligned.clip.num_frames:
+        raise ValueError(
+            f"The codes reach frame {last}, but the aligned clip has {aligned.clip.num_frames} frames: use the clip "
+            "that the codes were found for."
+        )
 
 
 def _spread(indices: np.ndarray, most: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..types import LatentTrajectory
 from .sampling import solve_at_times
-from .subspace import fit_subspace
+from .subspace import Subspace, fit_subspace
 
 MOST_POINTS, MOST_KEYFRAMES = 241, 400
 _DIGITS = 4
@@ -16,6 +16,11 @@ _DIGITS = 4
 
 def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def solved_states(trajectory: LatentTrajectory, axes: Subspace, times: np.ndarray) -> np.ndarray:
+    """`(N, r)` solution of the ODE alone at `(N,)` seconds, along the axes of a drawing."""
+    return axes.encode(solve_at_times(trajectory, times, faithful=0.0, method="parallel").w_plus[:]).numpy()
 
 
 def path_in_plane(trajectory: LatentTrajectory) -> dict[str, Any]:
@@ -28,7 +33,7 @@ def path_in_plane(trajectory: LatentTrajectory) -> dict[str, Any]:
     axes = fit_subspace(trajectory.w_plus, rank=2)
     ends = float(trajectory.times[0]), float(trajectory.times[-1])
     times = np.linspace(*ends, MOST_POINTS)
-    solved = axes.encode(solve_at_times(trajectory, times, faithful=0.0, method="parallel").w_plus[:]).numpy()
+    solved = solved_states(trajectory, axes, times)
     index = _spread(len(trajectory.times), MOST_KEYFRAMES)
     observed = axes.encode(trajectory.w_plus[index.tolist()]).numpy()
     frames = trajectory.frame_times

@@ -8,17 +8,12 @@ import numpy as np
 import torch
 
 from ..types import LatentTrajectory, TrajectorySample
-from .sampling import solve_at_times
+from .plane import solved_states
 from .subspace import Subspace, fit_subspace
 
 WIDTH_PX, HEIGHT_PX, _DPI = 1000, 600, 100
 _AXES, _POINTS = 3, 600
 _OBSERVED, _SOLVED, _EDITED = "#1f2a44", "#2b7bba", "#d1495b"
-
-
-def _solved_states(trajectory: LatentTrajectory, axes: Subspace, times: np.ndarray) -> np.ndarray:
-    """`(N, r)` solution of the ODE alone along the axes of the plot."""
-    return axes.encode(solve_at_times(trajectory, times, faithful=0.0, method="parallel").w_plus[:]).numpy()
 
 
 def _edited_states(
@@ -29,7 +24,7 @@ def _edited_states(
     order = order[np.unique(np.linspace(0, len(order) - 1, min(_POINTS, len(order))).round().astype(int))]
     index, times = torch.from_numpy(order), np.clip(sample.times[order], trajectory.times[0], trajectory.times[-1])
     change = axes.encode(sample.w_plus[index]) - axes.encode(sample.base_w_plus[index])
-    return sample.times[order], _solved_states(trajectory, axes, times) + change.numpy()
+    return sample.times[order], solved_states(trajectory, axes, times) + change.numpy()
 
 
 def _shares(trajectory: LatentTrajectory, axes: Subspace) -> np.ndarray:
@@ -74,7 +69,7 @@ def plot_trajectory(trajectory: LatentTrajectory, sample: TrajectorySample | Non
     subspace = fit_subspace(trajectory.w_plus, rank=_AXES)
     times = np.linspace(float(trajectory.times[0]), float(trajectory.times[-1]), _POINTS)
     observed = trajectory.times, subspace.encode(trajectory.w_plus).numpy()
-    solved = times, _solved_states(trajectory, subspace, times)
+    solved = times, solved_states(trajectory, subspace, times)
     edited = None
     if sample is not None and sample.w_plus is not sample.base_w_plus:
         edited = _edited_states(trajectory, subspace, sample)
