@@ -1,6 +1,7 @@
-"""How close the pack comes to the numbers of the original implementations: run the tests that compare, write a table.
+"""How close the pack comes to the numbers of the original implementations: run the tests that compare, write tables.
 
-    $PYTHON scripts/parity_table.py     # writes benchmarks/results/parity.json and docs/parity.md
+    $PYTHON scripts/parity_table.py              # writes benchmarks/results/parity.json and docs/parity.md
+    $PYTHON scripts/parity_table.py --rewrite    # docs/parity.md anew from the JSON file, without running anything
 
 The cases of `tests/golden` always run, those of the reference material and of the model packages where these are.
 """
@@ -25,15 +26,36 @@ TESTS += ("test_encoders_golden",)
 JSON, TABLE = REPOSITORY / "benchmarks" / "results" / "parity.json", REPOSITORY / "docs" / "parity.md"
 _HEAD = """# Parity with the original implementations
 
-Largest difference between this pack and numbers that the original code produced, on the CPU in float32. A comparison
-passes if max |a - b| is at most the tolerance times max(1, max |reference|); *used* is the largest share of that.
-Written by `scripts/parity_table.py`; `tests/golden/README.md` says where the numbers come from.
+Largest differences on the CPU in float32. A comparison passes if max |a - b| is at most the tolerance times
+max(1, max |reference|); *used* is the largest share of that. Written by `scripts/parity_table.py`.
 
 """
+_SECTIONS = (
+    (
+        "original",
+        "Against numbers of the original code",
+        "This pack beside numbers that the original implementations produced; `tests/golden/README.md` says how.",
+    ),
+    (
+        "openvino",
+        "Against the OpenVINO runtime",
+        "This pack beside OpenVINO, which runs the network file of the default generator as it was published.",
+    ),
+    (
+        "own",
+        "Against this pack itself",
+        "Two ways of this pack to one result, such as its fast operations and the plain definitions. They say that "
+        "the ways agree; that the result is that of the original code follows only together with the first table.",
+    ),
+)
+"""What the cases are compared with (`tests/parity.py`), the heading of their table, and what it shows."""
 
 
 def main() -> int:
     """Exit status of the tests."""
+    if sys.argv[1:] == ["--rewrite"]:
+        TABLE.write_text(_HEAD + tables(json.loads(JSON.read_text(encoding="utf-8"))), encoding="utf-8")
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         cases_file = Path(folder) / "cases.json"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -44,7 +66,7 @@ def main() -> int:
         cases = json.loads(cases_file.read_text(encoding="utf-8"))
     report = {"machine": machine(), "cases": cases}
     JSON.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(_HEAD + table(report), encoding="utf-8")
+    TABLE.write_text(_HEAD + tables(report), encoding="utf-8")
     return run.returncode
 
 
@@ -60,17 +82,22 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+def tables(report: dict[str, Any]) -> str:
+    """The report as Markdown: a table for each kind of reference."""
     facts = report["machine"]
-    lines = [
-        f"torch {facts['torch']}, Python {facts['python']}, {facts['processor']}, {facts['date']}, "
-        f"commit {facts['commit']}.",
-        "",
-        "| case | comparisons | largest difference | tolerance | used |",
-        "|---|---|---|---|---|",
-    ]
-    for case in report["cases"]:
+    text = f"torch {facts['torch']}, Python {facts['python']}, {facts['processor']}, {facts['date']}, "
+    text += f"commit {facts['commit']}.\n"
+    for against, heading, meaning in _SECTIONS:
+        cases = [case for case in report["cases"] if case["against"] == against]
+        if cases:
+            text += f"\n## {heading}\n\n{meaning}\n\n{table(cases)}"
+    return text
+
+
+def table(cases: list[dict[str, Any]]) -> str:
+    """Cases as a Markdown table."""
+    lines = ["| case | comparisons | largest difference | tolerance | used |", "|---|---|---|---|---|"]
+    for case in cases:
         name = case["test"].partition("::")[2].removeprefix("test_").replace("_", " ")
         name, _, parameters = name.partition("[")
         name += f" ({case['test'].partition('[')[2].removesuffix(']')})" if parameters else ""

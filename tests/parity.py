@@ -9,6 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+ORIGINAL, OWN, OPENVINO = "original", "own", "openvino"
+"""What a test compares with: numbers that the original code produced; a second way of ours to the same result, such as
+the plain definition beside the fast one; the OpenVINO runtime on the same weights."""
+
 
 @dataclass
 class Case:
@@ -21,23 +25,30 @@ class Case:
     share_of_tolerance: float
     """max |a - b| / (tolerance * max(1, max |reference|)); above 1 the test fails."""
     tolerance: float
+    against: str = ORIGINAL
+    """ORIGINAL, OWN or OPENVINO."""
 
 
 CASES: dict[str, Case] = {}
 
 
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
-    """Shapes agree, and max |a - b| <= `tolerance` * max(1, max |expected|)."""
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4, *, against: str = ORIGINAL) -> None:
+    """Shapes agree, and max |a - b| <= `tolerance` * max(1, max |expected|).
+
+    Args:
+        against: where `expected` comes from: ORIGINAL, OWN or OPENVINO; one per test.
+    """
     assert actual.shape == expected.shape
     error = (actual.double() - expected.double()).abs().max().item()
     allowed = tolerance * max(1.0, expected.abs().max().item())
-    _remember(error, allowed, tolerance)
+    _remember(error, allowed, tolerance, against)
     assert error <= allowed, f"differs by {error:g}"
 
 
-def _remember(error: float, allowed: float, tolerance: float) -> None:
+def _remember(error: float, allowed: float, tolerance: float, against: str) -> None:
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    case = CASES.setdefault(test, Case(test, 0, 0.0, 0.0, tolerance))
+    case = CASES.setdefault(test, Case(test, 0, 0.0, 0.0, tolerance, against))
+    assert case.against == against, f"{test} compares with {case.against} and with {against}: make two tests of it"
     case.comparisons += 1
     case.largest_error = max(case.largest_error, error)
     case.tolerance = max(case.tolerance, tolerance)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import assert_close
+from parity import OWN, assert_close
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -137,7 +137,7 @@ def test_identity_equals_the_original(golden: Golden) -> None:
     with torch.no_grad():
         embedding = network(data["in.face256"])
     assert_close(embedding, data["out.embedding"])
-    assert_close(embedding.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
 
 
 def test_e4e_file_encodes_and_decodes_as_the_original(golden: Golden) -> None:
@@ -187,7 +187,7 @@ def test_restyle_adds_one_network_output_per_step(golden: Golden, tmp_path: Path
         for _ in range(2):
             shown = torch.nn.functional.interpolate(generator.synthesize(codes), size=256, mode="nearest")
             codes = codes + encoder.network(torch.cat([faces, shown], dim=1))
-    assert_close(encoder.encode(faces, generator, steps=2), codes)
+    assert_close(encoder.encode(faces, generator, steps=2), codes, against=OWN)
     with pytest.raises(ValueError, match="connect the generator"):
         encoder.encode(faces)
 

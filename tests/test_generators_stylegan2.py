@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import assert_close
+from parity import OWN, assert_close
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -162,7 +162,7 @@ def test_smaller_size_is_the_full_picture_averaged(golden: Golden) -> None:
     generator, data = read_network(golden("nv_sg2_r32.safetensors"))
     full = generator.synthesize(data["in.wplus"])
     half = generator.synthesize(data["in.wplus"], size=16)
-    assert_close(half, full.reshape(2, 3, 16, 2, 16, 2).mean(dim=(3, 5)), 1e-6)
+    assert_close(half, full.reshape(2, 3, 16, 2, 16, 2).mean(dim=(3, 5)), 1e-6, against=OWN)
     with pytest.raises(ValueError, match="should divide"):
         generator.synthesize(data["in.wplus"], size=24)
 
@@ -192,7 +192,7 @@ def test_gradients_of_both_implementations_agree(options: dict[str, object]) -> 
         (generator.synthesize(leaf) * weight).sum().backward()
         assert leaf.grad is not None
         gradients.append(leaf.grad)
-    assert_close(gradients[1], gradients[0])
+    assert_close(gradients[1], gradients[0], against=OWN)
 
 
 def test_gradient_of_a_style_of_zero_is_right() -> None:
@@ -210,7 +210,7 @@ def test_gradient_of_a_style_of_zero_is_right() -> None:
         (y * out).sum().backward()
         assert styles.grad is not None
         gradients.append(styles.grad)
-    assert_close(gradients[1], gradients[0])
+    assert_close(gradients[1], gradients[0], against=OWN)
 
 
 def test_weights_can_be_tuned_and_both_implementations_agree() -> None:
@@ -226,7 +226,7 @@ def test_weights_can_be_tuned_and_both_implementations_agree() -> None:
             [layer.weight.grad.clone(), layer.noise_strength.grad.clone(), layer.affine.weight.grad.clone()]
         )
     for fast, reference in zip(gradients[1], gradients[0], strict=True):
-        assert_close(fast, reference, 1e-3)
+        assert_close(fast, reference, 1e-3, against=OWN)
 
 
 def test_bands_of_rows_give_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,14 +236,14 @@ def test_bands_of_rows_give_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
         whole = generator.synthesize(w_plus)
         monkeypatch.setattr(ops, "_STRIP_BYTES", 1)
         banded = generator.synthesize(w_plus)
-    assert_close(banded, whole, 1e-5)
+    assert_close(banded, whole, 1e-5, against=OWN)
 
 
 def test_small_image_upsampling_equals_the_definition() -> None:
     image = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     for taps in ((1, 3, 3, 1), (1, 2, 4, 3)):
         fir = ops_reference.make_filter(taps)
-        assert_close(ops.upsample_image(image, fir), ops_reference.upsample2d(image, fir), 1e-5)
+        assert_close(ops.upsample_image(image, fir), ops_reference.upsample2d(image, fir), 1e-5, against=OWN)
 
 
 def test_half_precision_layers_stay_near_single_precision() -> None:
