@@ -18,6 +18,7 @@ from problems import FAMILY, aligned_clip, inverted_clip, smooth_codes
 from tiny_generators import TINY_FAMILY, tiny_mobile
 
 from dynode_pack.dynode_core.types import EditedLatent, InvertedClip
+from dynode_pack.dynode_core.video import TensorClip
 
 pytestmark = pytest.mark.comfy
 NodeModule = Callable[[str], ModuleType]
@@ -148,6 +149,9 @@ def test_a_clip_is_compared_as_codes_and_as_pictures(node_module: NodeModule, fo
     assert plain.ui.as_dict()["images"]
     trained = {"fit": "gradient (paper)", "steps": 2, "learning_rate": 0.01, "batch": 4, "hidden": 8}
     assert json.loads(compare.execute(*asked[:6], trained).result[2])["methods"]["trajectory"]["held_out"] > 0
+    whole = aligned_clip(TensorClip(torch.zeros(9, 96, 96, 3), 25))
+    larger = compare.execute(*asked[:5], "512", asked[6], generator=loaded, aligned=whole)
+    assert json.loads(larger.result[2])["pictures_compared_with"] == "the clip's own frames"
     with pytest.raises(ValueError, match="family"):
         compare.execute(dataclasses.replace(clip, family="another"), *asked[1:], generator=loaded)
 
@@ -167,8 +171,6 @@ def test_a_comparison_stops_in_its_fit_when_cancelled(node_module: NodeModule, c
 def test_a_comparison_refuses_what_does_not_belong_together_before_it_fits(
     node_module: NodeModule, clip: InvertedClip
 ) -> None:
-    from dynode_pack.dynode_core.video import TensorClip
-
     short = aligned_clip(TensorClip(torch.zeros(5, 32, 32, 3), 25))
     unknown = {"fit": "never reached"}
     with pytest.raises(ValueError, match="the aligned clip has 5 frames"):
