@@ -107,23 +107,15 @@ class SolveAtTimes(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, edit_limit: float | None = None) -> bool | str:
-        """Refuse what is neither off nor a limit before anything runs."""
-        try:
-            SolveSettings(edit_limit=EDIT_LIMIT if edit_limit is None else edit_limit)
-        except ValueError as reason:
-            return str(reason)
-        return True
-
-    @classmethod
     def check_lazy_status(cls, mode: Mapping[str, tuple[Any, str]], **inputs: Any) -> list[str]:
-        """Refuse times that make no sense before the trajectory, and with it the inversion, is computed.
+        """Refuse times and limits that make no sense before the trajectory, and with it the inversion, is computed.
 
         The edit is asked for first, so that Edit First Latent can refuse what does not fit as early.
         """
         choice = time_choice({name: value for name, (value, _) in mode.items()})
         if isinstance(choice, ListTimes):
             check_increasing("The list of times", np.array(choice.seconds))
+        SolveSettings(edit_limit=inputs.get("edit_limit", EDIT_LIMIT))
         lazy = ("latent", *MORE_LATENTS, "later", "trajectory")
         waiting: list[str] = [name for name in lazy if name in inputs and inputs[name] is None]
         return waiting[:1]

@@ -200,5 +200,8 @@ def test_an_edit_limit_that_makes_no_sense_is_refused_before_anything_runs(
     node_module: NodeModule, limit: float
 ) -> None:
     solve = node_module("solve").SolveAtTimes
-    assert "edit_limit should be 0" in solve.validate_inputs(edit_limit=limit)
-    assert all(solve.validate_inputs(edit_limit=good) is True for good in (0.0, 1.0, 1.2, None))
+    mode = {"mode": ("same", "mode")}
+    with pytest.raises(ValueError, match="edit_limit should be 0"):
+        solve.check_lazy_status(mode, trajectory=None, edit_limit=limit)
+    for good in (0.0, 1.0, 1.2):
+        assert solve.check_lazy_status(mode, trajectory=None, edit_limit=good) == ["trajectory"]
