@@ -48,6 +48,11 @@ def test_times_that_are_no_numbers(client: Any) -> None:
     assert "soon" in message
 
 
+def test_edit_limit_that_is_neither_off_nor_a_limit(client: Any) -> None:
+    message = refusal(client, changed(client, "DynODE_SolveAtTimes", edit_limit=0.5))
+    assert "edit_limit should be 0" in message
+
+
 def test_direction_of_the_wrong_size(client: Any) -> None:
     folder = client.base / "models" / "latent_directions"
     np.save(folder / "wrong_size.npy", np.zeros((3, 7), np.float32))
