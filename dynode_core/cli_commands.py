@@ -22,7 +22,7 @@ from .checkpoints.load import convert_checkpoint
 from .cli_checks import check_run, check_solve
 from .cli_steps import Workplace
 from .comparison import draw_comparison, report_text
-from .editing import load_direction
+from .editing import NetworkEdit, load_direction
 from .export import ExportedVideo
 from .families import UNKNOWN_W
 from .model_files import GENERATOR, find_model
@@ -198,7 +198,10 @@ def convert(options: argparse.Namespace) -> None:
         raise FileNotFoundError(f"There is no file {source}.")
     if options.holds == "direction" or source.suffix == ".npy":
         family = place.generator.family if options.generator else UNKNOWN_W
-        save_direction(load_direction(source, family=family), out)
+        direction = load_direction(source, family=family)
+        if isinstance(direction, NetworkEdit):
+            raise ValueError(f"{source.name} holds an edit network, which is no direction: use the file as it is.")
+        save_direction(direction, out)
     else:
         convert_checkpoint(source, out)
     print(out)

@@ -19,7 +19,7 @@ from .blending import BlendSettings
 from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
 from .cli_progress import StepProgress
-from .editing.latent import direction_rows
+from .editing.latent import check_direction_fits
 from .export import ExportedVideo, export_video
 from .faces.framing import AlignSettings, align_as_asked, quad_from_text
 from .faces.hints import hint_from_boxes, hint_from_mask, hint_from_point, numbers_in, point_from_text
@@ -252,7 +252,7 @@ def check_edits(options: argparse.Namespace, place: Workplace) -> None:
     for name, _strength, layers in [parse_edit(text) for text in (*options.edit, *options.later)]:
         direction = editing.load_direction(name, place.folders, family=place.generator.family)
         editing.layer_mask(layers, shape[0])
-        direction_rows(direction, shape, place.generator.family)
+        check_direction_fits(direction, shape, place.generator.family)
 
 
 def edit(

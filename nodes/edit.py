@@ -20,10 +20,11 @@ from ..dynode_core.editing import (
     list_directions,
     load_direction,
 )
-from ..dynode_core.editing.latent import direction_rows
+from ..dynode_core.editing.direction_files import Edit
+from ..dynode_core.editing.latent import check_direction_fits
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
-from ..dynode_core.types import AlignedClip, EditDirection, EditedLatent
+from ..dynode_core.types import AlignedClip, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .judges import perceptual_on
@@ -80,7 +81,8 @@ class EditFirstLatent(io.ComfyNode):
         model = generator.resting
         layer_mask(layers, model.num_ws)
         if direction != NO_DIRECTION:
-            direction_rows(_load(direction, generator), torch.Size((model.num_ws, model.w_dim)), generator.family)
+            shape = torch.Size((model.num_ws, model.w_dim))
+            check_direction_fits(_load(direction, generator), shape, generator.family)
         return ["latent"] if latent is None else []
 
     @classmethod
@@ -144,7 +146,7 @@ def _direction_files() -> dict[str, Path]:
     return list_directions(model_folders.folders(model_folders.DIRECTIONS))
 
 
-def _load(direction: str, generator: LoadedGenerator) -> EditDirection:
+def _load(direction: str, generator: LoadedGenerator) -> Edit:
     return load_direction(direction, model_folders.folders(model_folders.DIRECTIONS), family=generator.family)
 
 

@@ -82,8 +82,8 @@ def test_direction_of_another_family_is_refused(latent):
 
 def test_direction_with_other_rows_is_refused_but_equal_rows_fit():
     shape = torch.Size((23, 512))
-    with pytest.raises(ValueError, match="14 rows that differ"):
-        direction_rows(EditDirection("x", torch.randn(14, 512), "ffhq-w"), shape, FAMILY)
+    with pytest.raises(ValueError, match="15 rows that differ"):
+        direction_rows(EditDirection("x", torch.randn(15, 512), "ffhq-w"), shape, FAMILY)
     row = torch.randn(512)
     torch.testing.assert_close(
         direction_rows(EditDirection("x", row.expand(18, 512), "ffhq-w"), shape, FAMILY), row.expand(23, 512)

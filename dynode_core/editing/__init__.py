@@ -4,9 +4,11 @@ from .directions import expression_directions, list_directions, load_direction, 
 from .from_image import edit_from_image
 from .latent import LAYER_PRESETS, apply_direction, first_latent, layer_mask
 from .mixing import latent_for, mix_latents, morph_latents, sample_of, sampled_latents
+from .networks import NetworkEdit
 
 __all__ = [
     "LAYER_PRESETS",
+    "NetworkEdit",
     "apply_direction",
     "edit_from_image",
     "expression_directions",

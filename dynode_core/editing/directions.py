@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import safe_open
 
-from ..checkpoints.tensors import load_tensors
-from ..families import w_family
 from ..types import EditDirection
+from .direction_files import SUFFIXES, Edit, entry_names, is_direction_file, read_direction_file
 from .latent import W_FAMILY
 
 SHIPPED_FILE = Path(__file__).parent / "data" / "directions_mobile_stylegan_ffhq.safetensors"
 SHIPPED_FAMILY = "mobile_stylegan-ffhq-1024"
-SUFFIXES = (".safetensors", ".npy", ".pt", ".pth")
+_ENTRY = re.compile(r"(.+)\[(.+)\]", re.DOTALL)
 
 
 def shipped_directions() -> dict[str, EditDirection]:
@@ -34,32 +35,38 @@ def expression_directions(family: str) -> dict[str, EditDirection]:
 
 
 def list_directions(folders: Iterable[Path] = ()) -> dict[str, Path]:
-    """Every direction by the name a user picks: the shipped ones first, then the files in `folders`."""
+    """Every direction by the name a user picks: the shipped ones first, then the files in `folders`.
+
+    A file with several is listed as "file.pt[entry]" for each of them.
+    """
     found = dict.fromkeys(shipped_directions(), SHIPPED_FILE)
     for folder in folders:
         if folder.is_dir():
-            for path in sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES):
-                found[path.relative_to(folder).as_posix()] = path
+            for path in sorted(path for path in folder.rglob("*") if is_direction_file(path)):
+                name = path.relative_to(folder).as_posix()
+                found |= dict.fromkeys([f"{name}[{entry}]" for entry in _entries(path)] or [name], path)
     return found
 
 
-def load_direction(name: str | Path, folders: Iterable[Path] = (), *, family: str = W_FAMILY) -> EditDirection:
-    """One direction, by shipped name, by file name in `folders`, or by path.
+def load_direction(name: str | Path, folders: Iterable[Path] = (), *, family: str = W_FAMILY) -> Edit:
+    """One direction, by shipped name, by file name in `folders`, or by path; "file.pt[entry]" for one of several.
 
     Args:
         family: of the connected generator. A file that does not name its own is taken to fit it, and with equal rows
             all generators of its data set.
     Raises:
         FileNotFoundError: neither a shipped name nor a file; the message lists names and folders.
-        ValueError: the file holds no direction of shape (D,), (1, D), (L, D) or (1, L, D).
+        ValueError: the file holds nothing to edit with, or several directions and `name` does not say which.
     """
     shipped = shipped_directions()
     if str(name) in shipped:
         return shipped[str(name)]
     folders = [Path(folder) for folder in folders]
-    for path in (*(folder / name for folder in folders), Path(name)):
-        if path.is_file():
-            return _direction_from(path, family)
+    match = _ENTRY.fullmatch(str(name))
+    for file, entry in ((str(name), None), *([(match[1], match[2])] if match else [])):
+        for path in (*(folder / file for folder in folders), Path(file)):
+            if path.is_file():
+                return _picked(path, entry, family)
     searched = "".join(f"\n  {folder}" for folder in folders) or " none"
     raise FileNotFoundError(
         f"No direction named {str(name)!r}. Shipped directions: {', '.join(shipped)}. Folders searched for files "
@@ -67,26 +74,25 @@ def load_direction(name: str | Path, folders: Iterable[Path] = (), *, family: st
     )
 
 
-def _direction_from(path: Path, family: str) -> EditDirection:
-    tensors = load_tensors(path)
-    if len(tensors) > 1:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
-        raise ValueError(f"{path} should hold one direction, but holds {len(tensors)} tensors ({shapes}, …).")
-    rows = next(iter(tensors.values())).float()
-    if rows.ndim == 3 and len(rows) == 1:
-        rows = rows[0]
-    if rows.ndim == 2 and len(rows) == 1:
-        rows = rows[0]
-    if rows.ndim not in (1, 2):
-        raise ValueError(f"{path} should hold a direction of shape (D,) or (L, D), but holds {tuple(rows.shape)}.")
-    named = _named_family(path)
-    equal_rows = rows.ndim == 1 or bool((rows == rows[:1]).all())
-    return EditDirection(path.stem, rows, named or (w_family(family) if equal_rows else family))
+def _picked(path: Path, entry: str | None, family: str) -> Edit:
+    found = read_direction_file(path, family)
+    if entry is None and len(found) == 1:
+        return next(iter(found.values()))
+    if entry is not None and entry in found:
+        return found[entry]
+    names = ", ".join(list(found)[:8]) + (f", ... ({len(found)} in all)" if len(found) > 8 else "")
+    asked = "" if entry is None else f", but none called {entry!r}"
+    raise ValueError(
+        f"{path.name} holds several directions ({names}){asked}. Say which one: {path.name}[{next(iter(found))}]."
+    )
 
 
-def _named_family(path: Path) -> str | None:
-    """The family that a file of ours says in its metadata."""
-    if path.suffix != ".safetensors":
-        return None
-    with safe_open(path, framework="pt") as file:
-        return (file.metadata() or {}).get("family") or None
+def _entries(path: Path) -> tuple[str, ...]:
+    """`entry_names`, read anew only when the file was replaced: this is asked whenever the list is shown."""
+    stat = path.stat()
+    return _entries_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=512)
+def _entries_of(path: Path, _mtime_ns: int, _size: int) -> tuple[str, ...]:
+    return tuple(entry_names(path))

@@ -8,12 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..families import counterpart, parse_family, row_map, shares_w
+from ..families import MOBILE, STYLEGAN2, counterpart, parse_family, row_map, shares_w
 from ..rows import depth_mask
 from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
+from .networks import NetworkEdit
 
 W_FAMILY = "ffhq-w"
 """Family of the shipped W directions: one row that fits every generator whose W is that of StyleGAN2-FFHQ."""
+
+MOST_STYLEGAN2_ROWS = 18
+"""Of a 1024 px generator."""
 
 LAYER_PRESETS = {
     "all": (0.0, 1.0),
@@ -33,15 +37,19 @@ def first_latent(source: InvertedClip | LatentTrajectory | EditedLatent) -> Edit
 
 
 def apply_direction(
-    latent: EditedLatent, direction: EditDirection, strength: float, layers: str = "all"
+    latent: EditedLatent, direction: EditDirection | NetworkEdit, strength: float, layers: str = "all"
 ) -> EditedLatent:
     """Add `strength` times the direction to the chosen rows of the code; edits add up in any order.
+
+    A network's change is that of the code as edited so far, so there the order counts.
 
     Args:
         layers: a preset of `LAYER_PRESETS`, or rows such as "0-7" or "0,1,4-6".
     Raises:
         ValueError: the direction does not fit the code, or `layers` names no rows of it.
     """
+    if isinstance(direction, NetworkEdit):
+        direction = direction.at(latent.w_plus_0, latent.family)
     delta = direction_rows(direction, latent.w_plus_0.shape, latent.family)
     mask = layer_mask(layers, len(latent.w_plus_0)) * depth_mask(direction.depth, len(latent.w_plus_0))
     edited = latent.w_plus_0 + strength * mask[:, None] * delta
@@ -49,11 +57,20 @@ def apply_direction(
     return replace(latent, w_plus_0=edited, edits=(*latent.edits, label))
 
 
+def check_direction_fits(direction: EditDirection | NetworkEdit, shape: torch.Size, family: str) -> None:
+    """Raise ValueError, saying why, if codes of `shape` (L, D) of `family` can't be edited with `direction`."""
+    if isinstance(direction, NetworkEdit):
+        direction.check_fits(shape, family)
+    else:
+        direction_rows(direction, shape, family)
+
+
 def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> Tensor:
     """The direction as `(L, D)` rows that fit a code of `shape`.
 
     Rows made for the other architecture of the same data set and size are moved (see `families`): those of StyleGAN2
-    fit MobileStyleGAN and the other way round. Equal rows fit every generator of their data set.
+    fit MobileStyleGAN and the other way round; those of a StyleGAN2 of another size by the resolution that they drive.
+    Equal rows fit every generator of their data set.
 
     Raises:
         ValueError: width or rows differ, or the direction was made for another family.
@@ -79,18 +96,33 @@ def direction_rows(direction: EditDirection, shape: torch.Size, family: str) -> 
 
 
 def _moved_rows(direction: EditDirection, num_ws: int, family: str) -> Tensor:
-    """Rows that differ, of a direction with as many as the other architecture has, on those of `family`."""
-    source = counterpart(family)
-    other = parse_family(source or "")
-    rows = row_map(source or "", family)
-    if other is None or rows is None or (len(direction.direction), num_ws) != (other.num_ws, len(rows)):
+    """Rows that differ, of a direction with as many as the other architecture has, on those of `family`.
+
+    Row i of any StyleGAN2 drives the same resolution, so rows of a generator of another size are cut off, or 0 where it
+    has none.
+    """
+    source = counterpart(family) or ""
+    own, other = parse_family(family), parse_family(source)
+    rows, given = row_map(source, family), len(direction.direction)
+    named = parse_family(direction.family)
+    if own is not None and named in (None, own, other) and given % 2 == 0 and 8 <= given <= MOST_STYLEGAN2_ROWS:
+        if own.architecture == STYLEGAN2 and own.num_ws == num_ws:
+            return _cut_or_filled(direction.direction, num_ws)
+        if own.architecture == MOBILE and other is not None and rows is not None and len(rows) == num_ws:
+            return _cut_or_filled(direction.direction, other.num_ws)[list(rows)]
+    if other is None or rows is None or (given, num_ws) != (other.num_ws, len(rows)):
         also = f", {other.num_ws} (as {source} has)" if other is not None else ""
         raise ValueError(
-            f"Direction {direction.name!r} has {len(direction.direction)} rows that differ, but the codes have "
-            f"{num_ws} rows: it was made for a generator with another number of layers. Choose one with {num_ws} "
-            f"rows{also} or with equal rows."
+            f"Direction {direction.name!r} has {given} rows that differ, but the codes have {num_ws} rows: it was made "
+            f"for a generator with another number of layers. Choose one with {num_ws} rows{also}, with those of a "
+            "StyleGAN2 of another size (8, 10, ... 18), or with equal rows."
         )
     return direction.direction[list(rows)]
+
+
+def _cut_or_filled(rows: Tensor, num_ws: int) -> Tensor:
+    """`(num_ws, D)`: the first rows, then 0."""
+    return torch.cat([rows[:num_ws], rows.new_zeros(max(0, num_ws - len(rows)), rows.shape[1])])
 
 
 def layer_mask(layers: str, num_ws: int) -> Tensor:
