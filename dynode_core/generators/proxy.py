@@ -51,7 +51,7 @@ def local_proxies(generator: Generator, w_plus: Tensor, sizes: Sequence[int]) ->
         for size in below:
             maps = generator.feature_maps(w_plus, size=size).transpose(0, 1).flatten(1)
             images = F.adaptive_avg_pool2d(full, size).transpose(0, 1).flatten(1)
-            proxies[size] = functools.partial(_read, generator, size, *_read_out(maps, images))
+            proxies[size] = functools.partial(_read, generator, size, *read_out(maps, images))
     return proxies
 
 
@@ -59,7 +59,7 @@ def _read(generator: HasFeatureMaps, size: int, weight: Tensor, bias: Tensor, w_
     return F.conv2d(generator.feature_maps(w_plus, size=size), weight, bias)
 
 
-def _read_out(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+def read_out(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Least-squares `(3, C, 1, 1)` weight and `(3,)` bias from `(C, P)` maps to `(3, P)` images."""
     design = torch.cat([maps, torch.ones_like(maps[:1])])
     gram = (design @ design.T).double()
