@@ -19,11 +19,12 @@ from ..dynode_core.faces.quality import alignment_report
 from ..dynode_core.faces.tracking import PICKS, Pick
 from ..dynode_core.layout import pictures_to_bytes
 from ..dynode_core.model_files import find_landmarker
+from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, VideoClip
 from . import model_folders, sockets
 from .clips import clip_of
 from .devices import outside_inference_mode
-from .pictures import frames_wanted, gather_faces, picture_frames_input, sheet, spread
+from .pictures import frames_wanted, gather_faces, picture_frames_input, sheet
 from .progress import NodeProgress
 
 CROP_CHUNK = 8
@@ -126,7 +127,7 @@ def _hint(clip: VideoClip, point: str, mask: torch.Tensor | None, box: Any) -> n
 def alignment_sheet(aligned: AlignedClip) -> torch.Tensor:
     """A few frames of the clip with quad and landmarks drawn: `(1, H, W, 3)` in [0, 1]."""
     track, tiles = aligned.track, []
-    for index in spread(aligned.clip.num_frames, PREVIEW_FRAMES):
+    for index in spread(aligned.clip.num_frames, PREVIEW_FRAMES).tolist():
         frame = pictures_to_bytes(aligned.clip.read([index]))[0]
         if track.in_view[index]:
             detected = bool(track.detected[index])

@@ -11,11 +11,12 @@ from ..dynode_core.generators import Generator
 from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
+from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, InvertedClip
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .judges import identity_on, perceptual_on
-from .pictures import sheet, spread
+from .pictures import sheet
 from .progress import NodeProgress
 
 SHEET_KEYFRAMES = 6
@@ -86,9 +87,9 @@ class Invert(io.ComfyNode):
 def reconstruction_sheet(aligned: AlignedClip, inverted: InvertedClip, generator: Generator) -> Tensor:
     """Crops above, reconstructions below, for a few keyframes: `(1, H, W, 3)` in [0, 1]."""
     size = min(SHEET_TILE_PX, generator.resolution)
-    chosen = spread(len(inverted.times), SHEET_KEYFRAMES)
+    chosen = spread(len(inverted.times), SHEET_KEYFRAMES).tolist()
     crops = crop_clip(aligned, [int(inverted.frame_indices[k]) for k in chosen], size)
-    faces = render(generator, inverted.w_plus[list(chosen)], tuning=inverted.tuning, size=size)
+    faces = render(generator, inverted.w_plus[chosen], tuning=inverted.tuning, size=size)
     return sheet([*network_to_bytes(crops), *network_to_bytes(faces)], columns=len(chosen))
 
 

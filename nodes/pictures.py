@@ -68,11 +68,6 @@ def gather_faces(read: Callable[[int, int], Tensor], count: int, chunk: int) -> 
     return pictures
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` indices out of `count`, evenly spread, first and last included."""
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, wanted)).round()})
-
-
 def sheet(tiles: Sequence[np.ndarray], columns: int = SHEET_COLUMNS) -> Tensor:
     """Tiles `(H, W, 3)` uint8 of one shape as one picture `(1, rows*H', columns*W', 3)` in [0, 1]."""
     columns = min(columns, len(tiles))

@@ -12,10 +12,11 @@ from ..dynode_core.faces.masks import REGIONS
 from ..dynode_core.generators import Generator
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
+from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, TrajectorySample
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .pictures import sheet, spread
+from .pictures import sheet
 from .progress import NodeProgress
 
 DEFAULTS = StitchSettings()

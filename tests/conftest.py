@@ -6,11 +6,13 @@ copies of each class. So the repository root never stays on `sys.path`, and test
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,6 +65,17 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def node_module() -> Callable[[str], ModuleType]:
+    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
+    import comfy_env
+
+    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
+    importlib.import_module("comfy.cli_args").args.cpu = True
+    importlib.import_module(f"{PACK}.nodes.model_folders").register()
+    return lambda name: importlib.import_module(f"{PACK}.nodes.{name}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

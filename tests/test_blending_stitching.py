@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stitching_scene import stitching_scene
 from test_generators_stylegan2 import random_network
-from test_joint_refinement import _other_person
 from tiny_generators import tiny_mobile
 
 from dynode_pack.dynode_core.blending import BlendSettings, StitchSettings, blend_clip, tune_stitching
 from dynode_pack.dynode_core.blending.stitch_scene import choose_outputs, make_scene
 from dynode_pack.dynode_core.blending.stitching import masked_l1, masked_l2, stitch_masks
-from dynode_pack.dynode_core.clip import TensorClip
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
-from dynode_pack.dynode_core.types import AlignedClip, FaceTrack, TrajectorySample
 
 GENERATORS = pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
 
@@ -47,36 +44,6 @@ def test_losses_are_those_of_stit(stit: dict[str, torch.Tensor]) -> None:
     assert float(masked_l2(*pictures[:2], torch.zeros(1, 1, 64, 64))) == 0
 
 
-def _scene_of(generator, count: int = 4, *, edit: float = 0.0) -> tuple[AlignedClip, TrajectorySample]:
-    """Frames that another person's weights made of the codes, and the codes."""
-    random, side = torch.Generator().manual_seed(1), 64
-    ends = generator.map(torch.randn(2, generator.z_dim, generator=random))
-    codes = torch.lerp(ends[:1], ends[1:], torch.linspace(0, 0.3, count)[:, None, None])
-    pictures = render(generator, codes, tuning=_other_person(generator), size=side).permute(0, 2, 3, 1)
-    clip = TensorClip(((pictures + 1) / 2).clamp(0, 1).contiguous(), 25)
-    angles = np.linspace(np.pi, 0, 17)
-    jaw = np.stack([0.8 * np.cos(angles), np.sin(angles)], axis=1)
-    brows = np.stack([np.linspace(-0.6, 0.6, 10), np.full(10, -0.25)], axis=1)
-    points = np.concatenate([jaw, brows, np.tile([[0.0, 0.2]], (41, 1))]) * side * 0.25 + side / 2
-    track = FaceTrack(
-        landmarks=np.tile(points, (count, 1, 1)),
-        boxes=np.tile([[0.0, 0, side, side]], (count, 1)),
-        scores=np.ones(count, np.float32),
-        detected=np.ones(count, bool),
-    )
-    quad = np.array([(0, 0), (0, side), (side, side), (side, 0)], float)
-    shift = edit * torch.randn(generator.w_dim, generator=random)
-    sample = TrajectorySample(
-        w_plus=codes + shift,
-        base_w_plus=codes,
-        times=clip.frame_times,
-        fps=Fraction(25),
-        family=generator.family,
-        generator_id=generator.generator_id,
-    )
-    return AlignedClip(clip, np.tile(quad, (count, 1, 1)), track, crop_size=side), sample
-
-
 SETTINGS = StitchSettings(frames=3, rounds=25, rate=0.02, target=0.0)
 
 
@@ -84,7 +51,7 @@ SETTINGS = StitchSettings(frames=3, rounds=25, rate=0.02, target=0.0)
 def test_tuned_weights_meet_the_source_around_the_face(make) -> None:
     generator = make()
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    aligned, sample = _scene_of(generator, edit=0.1)
+    aligned, sample = stitching_scene(generator, edit=0.1)
     result = tune_stitching(sample, aligned, generator, SETTINGS)
     assert result.border_after < 0.6 * result.border_before
     assert torch.equal(result.sample.w_plus, sample.w_plus) and result.sample.times is sample.times
@@ -103,7 +70,7 @@ def test_tuned_weights_meet_the_source_around_the_face(make) -> None:
 @GENERATORS
 def test_a_high_weight_keeps_the_face_as_it_was(make) -> None:
     generator = make()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     light, heavy = (
         tune_stitching(sample, aligned, generator, replace(SETTINGS, content_weight=weight)) for weight in (0.0, 10.0)
     )
@@ -112,7 +79,7 @@ def test_a_high_weight_keeps_the_face_as_it_was(make) -> None:
 
 def test_no_edit_still_changes_nothing_and_seams_are_smaller() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     result = tune_stitching(sample, aligned, generator, SETTINGS)
     faces = RenderedFaces(generator, result.sample, 64)
     for mode in ("residual", "adaptive"):
@@ -129,7 +96,7 @@ def test_no_edit_still_changes_nothing_and_seams_are_smaller() -> None:
 
 def test_tuning_goes_on_from_the_weights_that_came_with_the_codes_and_repeats_exactly() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     short = replace(SETTINGS, rounds=3)
     first, same = (tune_stitching(sample, aligned, generator, short) for _ in range(2))
     assert first.sample.tuning is not None and same.sample.tuning is not None
@@ -142,7 +109,7 @@ def test_tuning_goes_on_from_the_weights_that_came_with_the_codes_and_repeats_ex
 
 def test_tuning_stops_at_the_target_and_where_nothing_helps() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     assert tune_stitching(sample, aligned, generator, replace(SETTINGS, target=100.0)).rounds == 1
     still = tune_stitching(sample, aligned, generator, replace(SETTINGS, rate=0.0))
     assert still.rounds == 2
@@ -152,7 +119,7 @@ def test_tuning_stops_at_the_target_and_where_nothing_helps() -> None:
 
 def test_progress_counts_every_step_and_may_cancel() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     seen: list[tuple[int, int]] = []
     tune_stitching(
         sample,
@@ -176,7 +143,7 @@ def test_progress_counts_every_step_and_may_cancel() -> None:
 
 def test_frames_are_those_that_show_the_face_at_the_times_of_source_frames() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     slow = replace(
         sample,
         w_plus=sample.w_plus.repeat_interleave(4, 0),
@@ -194,7 +161,7 @@ def test_frames_are_those_that_show_the_face_at_the_times_of_source_frames() -> 
 
 def test_border_leaves_out_what_lies_outside_the_frame() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     moved = replace(aligned, quads=aligned.quads - np.array([20.0, 0.0]))
     settings, device = BlendSettings(region="whole crop"), torch.device("cpu")
     here, there = (make_scene(sample, clip, 0, 64, settings, device).masks for clip in (aligned, moved))
@@ -204,7 +171,7 @@ def test_border_leaves_out_what_lies_outside_the_frame() -> None:
 
 def test_wrong_codes_and_settings_are_refused() -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator)
+    aligned, sample = stitching_scene(generator)
     with pytest.raises(ValueError, match="generator family 'other'"):
         tune_stitching(replace(sample, family="other"), aligned, generator)
     with pytest.raises(ValueError, match="rounds should lie between"):

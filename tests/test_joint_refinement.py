@@ -10,7 +10,7 @@ import torch
 from onnx_writer import embedder
 from test_generators_stylegan2 import random_network
 from test_inversion import _clip_of
-from tiny_generators import tiny_mobile
+from tiny_generators import other_person, tiny_mobile
 
 from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
 from dynode_pack.dynode_core.editing import apply_direction, first_latent
@@ -22,14 +22,7 @@ from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss
 from dynode_pack.dynode_core.ode import fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
-from dynode_pack.dynode_core.types import EditDirection, Tuning
-
-
-def _other_person(generator) -> Tuning:
-    """Weights a little beside those of `generator`: a person that its codes alone don't show."""
-    random = torch.Generator().manual_seed(5)
-    weights = generator.tunable_parameters(64)
-    return Tuning({name: w + 0.4 * w.std() * torch.randn(w.shape, generator=random) for name, w in weights.items()})
+from dynode_pack.dynode_core.types import EditDirection
 
 
 def _refine(generator, codes, stage, tuning_of_targets, **options):
@@ -58,7 +51,7 @@ def _codes(generator, count: int = 3) -> torch.Tensor:
 def test_tuning_reaches_a_person_that_codes_alone_do_not(make):
     generator = make()
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    person, codes = _other_person(generator), _codes(generator)
+    person, codes = other_person(generator), _codes(generator)
     codes_only, with_codes, start = _refine(generator, codes, JointStage(64, 40, 0.03), person)
     tuned, with_weights, _ = _refine(generator, codes, JointStage(64, 40, 0.03, weight_rate=0.03), person)
     assert codes_only.tuning is None and tuned.tuning is not None
@@ -167,7 +160,7 @@ def test_start_stays_where_nothing_was_measured():
 @pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
 def test_tuned_generator_shares_what_was_not_tuned(make):
     generator = make()
-    person, codes = _other_person(generator), _codes(generator)
+    person, codes = other_person(generator), _codes(generator)
     untouched = generator.synthesize(codes)
     tuned = with_tuning(generator, person)
     assert float((tuned.synthesize(codes) - untouched).abs().max()) > 1e-3
@@ -189,7 +182,7 @@ def test_tunable_copy_leaves_the_generator_frozen():
 
 def test_tuned_weights_of_another_generator_are_refused():
     with pytest.raises(ValueError, match="inverted with"):
-        with_tuning(tiny_mobile(), _other_person(random_network(64)))
+        with_tuning(tiny_mobile(), other_person(random_network(64)))
 
 
 def test_tuning_travels_from_the_codes_to_the_pictures(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -17,16 +16,6 @@ import torch
 
 pytestmark = pytest.mark.comfy
 FRAMES, SIDE = 10, 32
-
-
-@pytest.fixture(scope="module")
-def node_module() -> Callable[[str], ModuleType]:
-    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
-    import comfy_env
-
-    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
-    importlib.import_module("comfy.cli_args").args.cpu = True
-    return lambda name: importlib.import_module(f"dynode_pack.nodes.{name}")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -17,17 +15,6 @@ from dynode_pack.dynode_core.types import TrajectorySample
 pytestmark = pytest.mark.comfy
 NodeModule = Callable[[str], ModuleType]
 BIRDS = "stylegan2-bird-64x10"
-
-
-@pytest.fixture(scope="module")
-def node_module() -> NodeModule:
-    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
-    import comfy_env
-
-    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
-    importlib.import_module("comfy.cli_args").args.cpu = True
-    importlib.import_module("dynode_pack.nodes.model_folders").register()
-    return lambda name: importlib.import_module(f"dynode_pack.nodes.{name}")
 
 
 @pytest.fixture(scope="module")

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import torch
-from test_blending_stitching import _scene_of
+from stitching_scene import stitching_scene
 from tiny_generators import tiny_mobile
 
 pytestmark = pytest.mark.comfy
 NodeModule = Callable[[str], ModuleType]
 
 
-@pytest.fixture(scope="module")
-def node_module() -> NodeModule:
-    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
-    import comfy_env
-
-    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
-    importlib.import_module("comfy.cli_args").args.cpu = True
-    importlib.import_module("dynode_pack.nodes.model_folders").register()
-    return lambda name: importlib.import_module(f"dynode_pack.nodes.{name}")
-
-
 def test_tuned_sample_renders_what_the_comparison_shows(node_module: NodeModule) -> None:
     generator = tiny_mobile()
-    aligned, sample = _scene_of(generator, edit=0.1)
+    aligned, sample = stitching_scene(generator, edit=0.1)
     loaded = node_module("devices").hold_generator(generator)
     node = node_module("stitch").StitchTuning
     options = {"region": "face", "dilate": 0.0, "feather": 0.08, "keep_face": 0.01, "target": 0.0}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -29,16 +28,6 @@ SAME: dict[str, Any] = {"mode": {"mode": "same"}, "playback": "same speed"} | {
     "atol": 1e-6,
     "faithful": 1.0,
 }
-
-
-@pytest.fixture(scope="module")
-def node_module() -> NodeModule:
-    """Import a module of the pack's `nodes` with ComfyUI's own modules at hand, on the CPU."""
-    import comfy_env
-
-    sys.path.append(str(comfy_env.prepare(dev=True).comfyui))
-    importlib.import_module("comfy.cli_args").args.cpu = True
-    return lambda name: importlib.import_module(f"dynode_pack.nodes.{name}")
 
 
 @pytest.fixture(autouse=True)

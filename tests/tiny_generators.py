@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
 from dynode_pack.dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes
+from dynode_pack.dynode_core.types import Tuning
 
 TINY_FAMILY = "mobile_stylegan-tiny-64"
 
@@ -93,3 +96,10 @@ def tiny_stylegan2(resolution: int, family: str, *, seed: int = 0, classes: int 
     """A small random StyleGAN2 of any size and family."""
     state, config = tiny_stylegan2_state(resolution, seed=seed, classes=classes)
     return StyleGAN2(state, config, family=family, generator_id=f"tiny-{family}-{seed}")
+
+
+def other_person(generator: Any) -> Tuning:
+    """Weights a little beside those of `generator`: a person that its codes alone don't show."""
+    random = torch.Generator().manual_seed(5)
+    weights = generator.tunable_parameters(64)
+    return Tuning({name: w + 0.4 * w.std() * torch.randn(w.shape, generator=random) for name, w in weights.items()})

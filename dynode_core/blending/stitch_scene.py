@@ -11,6 +11,7 @@ from torch import Tensor
 from ..faces.align import has_face
 from ..faces.crop import crop_clip
 from ..faces.warp import apply_homography, pixel_grid, quad_to_crop_matrices
+from ..spread import spread
 from ..types import AlignedClip, TrajectorySample
 from .region import soft_outline
 from .settings import WHOLE_CROP, BlendSettings
@@ -55,7 +56,7 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
         )
     distance = np.abs(frame_times[nearest] - sample.times)[shown]
     close = np.asarray(shown)[distance <= distance.min() + 1e-3]
-    return close[np.unique(np.linspace(0, len(close) - 1, min(count, len(close))).round().astype(int))].tolist()
+    return close[spread(len(close), count)].tolist()
 
 
 def make_scene(

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import check_family, check_shape
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
-from ..generators.tuning import tunable_copy, with_tuning
+from ..generators.tuning import tunable_copy, weight_adam, with_tuning
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
@@ -187,7 +187,7 @@ class _Run:
     def tune(self) -> tuple[int, float]:
         """Change the weights in rounds until the border agrees; (rounds, seconds expected after the first step)."""
         settings, count = self._settings, len(self._scenes)
-        optimiser = _adam(self.tuned, settings.rate)
+        optimiser = weight_adam(self.tuned, settings.rate)
         shuffle, began = random.Random(settings.seed), time.monotonic()
         estimated_s, last = 0.0, float("inf")
         for done_rounds in range(settings.rounds):
@@ -241,8 +241,3 @@ def _mean_l2(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """`masked_l2`, averaged over the `(B, 3, S, S)` images of one frame."""
     count = len(images)
     return masked_l2(images, targets.expand_as(images), mask.expand(count, -1, -1, -1))
-
-
-def _adam(tuned: dict[str, nn.Parameter], rate: float) -> torch.optim.Adam:
-    groups = [{"params": [weight], "lr": rate * (float(weight.detach().std()) + 1e-6)} for weight in tuned.values()]
-    return torch.optim.Adam(groups, betas=(0.9, 0.99))

@@ -17,6 +17,7 @@ from ..layout import network_to_bytes
 from ..metrics.reconstruction import mean_square_error, structural_similarity
 from ..progress import Progress
 from ..rendering import render
+from ..spread import spread
 from ..types import AlignedClip, InvertedClip
 from .codes import METHODS, CodePaths
 
@@ -91,11 +92,6 @@ def check_within(inverted: InvertedClip, aligned: AlignedClip) -> None:
         )
 
 
-def _spread(indices: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the indices, evenly spread."""
-    return indices[np.unique(np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int))]
-
-
 def compare_pictures(
     paths: CodePaths,
     render: Callable[[Tensor], Tensor],
@@ -112,9 +108,9 @@ def compare_pictures(
             each frame.
         most: Frames of either kind, at most.
     """
-    held = _spread(np.flatnonzero(~paths.kept), most)
-    observed = _spread(np.flatnonzero(paths.kept), most)
-    shown = _spread(held, SHOWN)
+    held, observed = np.flatnonzero(~paths.kept), np.flatnonzero(paths.kept)
+    held, observed = held[spread(len(held), most)], observed[spread(len(observed), most)]
+    shown = held[spread(len(held), SHOWN)]
     tiles: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, ACTUAL)}
     scores: dict[str, dict[str, list[Any]]] = {name: {"observed": [], "held_out": []} for name in METHODS}
     asked = {"observed": observed, "held_out": held}

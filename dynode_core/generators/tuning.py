@@ -19,6 +19,8 @@ from .protocol import Generator
 TUNED_SIZE = 64
 """Feature maps of more pixels than this keep their weights."""
 
+_BETAS = (0.9, 0.99)
+
 G = TypeVar("G", bound=Generator)
 
 
@@ -67,6 +69,18 @@ def tunable_copy(generator: G, tuning: Tuning | None = None) -> tuple[G, dict[st
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     return copied, parameters
+
+
+def weight_adam(tuned: dict[str, nn.Parameter], rate: float) -> torch.optim.Adam:
+    """Adam that moves each weight in parts of its own spread (ours).
+
+    Args:
+        rate: Learning rate of a weight whose standard deviation is 1. Each group keeps its own as `rate`, for a
+            schedule that sets `lr`.
+    """
+    rates = [rate * (float(weight.detach().std()) + 1e-6) for weight in tuned.values()]
+    groups = [{"params": [weight], "lr": lr, "rate": lr} for weight, lr in zip(tuned.values(), rates, strict=True)]
+    return torch.optim.Adam(groups, betas=_BETAS)
 
 
 def _copy_sharing(module: nn.Module, own: dict[str, Tensor]) -> nn.Module:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
-from ..generators.tuning import tunable_copy
+from ..generators.tuning import tunable_copy, weight_adam
 from ..types import Tuning
 from .code_space import CodeSpace
 from .losses import ReconstructionLoss
@@ -35,7 +35,6 @@ from .schedule import warm_up_and_cosine
 _WARM_UP_STEPS = 10
 _CODE_BETAS = (0.7, 0.9)
 """Short memories: a code is visited few times."""
-_WEIGHT_BETAS = (0.9, 0.99)
 _READ_OUT_KEYFRAMES = 3
 _ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
@@ -106,7 +105,7 @@ def refine_together(
     picked = w_plus[[i * (len(w_plus) - 1) // (_READ_OUT_KEYFRAMES - 1) for i in range(_READ_OUT_KEYFRAMES)]]
     render = local_proxies(working, picked, [stage.size])[stage.size]
     codes = _CodeAdam(space.encode(w_plus), stage.code_rate)
-    optimiser = _weight_adam(tuned) if stage.weight_rate else None
+    optimiser = weight_adam(tuned, stage.weight_rate) if stage.weight_rate else None
     state = _State(codes, tuned, optimiser, [math.inf] * len(w_plus))
     for step in range(state.restore(resume), len(visits)):
         k, losses = visits[step], state.losses
@@ -122,7 +121,7 @@ def refine_together(
         if optimiser is not None:
             optimiser.zero_grad()
             for group in optimiser.param_groups:
-                group["lr"] = stage.weight_rate * scale * group["deviation"]
+                group["lr"] = scale * group["rate"]
         if penalty is not None:
             loss = loss + penalty(coordinates)[0]
         loss.backward()
@@ -209,11 +208,3 @@ class _State:
         kinds = ("weight", *(_ADAM_STATE if self._optimiser is not None else ()))
         tuned = {f"{kind}.{name}" for kind in kinds for name in self._tuned}
         return {"values", "mean", "square", "counts", "losses", "steps"} | tuned
-
-
-def _weight_adam(tuned: dict[str, nn.Parameter]) -> torch.optim.Adam:
-    groups = [
-        {"params": [parameter], "lr": 0.0, "deviation": float(parameter.detach().std()) + 1e-6}
-        for parameter in tuned.values()
-    ]
-    return torch.optim.Adam(groups, betas=_WEIGHT_BETAS)

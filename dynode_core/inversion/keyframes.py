@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..faces.quads import quad_sides_px
+from ..spread import spread
 from ..types import AlignedClip, FaceTrack
 from .mesh_regions import UPPER_LOWER_LID, UPPER_LOWER_LIP
 
@@ -66,9 +67,9 @@ def present_runs(track: FaceTrack) -> list[tuple[int, int]]:
 
 def _thinned(chosen: np.ndarray, ends: np.ndarray, limit: int) -> np.ndarray:
     """`limit` of the `chosen` frames, evenly spread, with as many `ends` of runs as fit."""
-    even = chosen[np.unique(np.linspace(0, len(chosen) - 1, limit).round().astype(int))]
+    even = chosen[spread(len(chosen), limit)]
     if len(ends) >= limit:
-        return ends[np.unique(np.linspace(0, len(ends) - 1, limit).round().astype(int))]
+        return ends[spread(len(ends), limit)]
     for end in np.setdiff1d(ends, even):
         free = np.flatnonzero(~np.isin(even, ends))
         even[free[np.abs(even[free] - end).argmin()]] = end

@@ -6,16 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ..spread import spread
 from ..types import LatentTrajectory
 from .sampling import solve_at_times
 from .subspace import Subspace, fit_subspace
 
 MOST_POINTS, MOST_KEYFRAMES = 241, 400
 _DIGITS = 4
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
 def solved_states(trajectory: LatentTrajectory, axes: Subspace, times: np.ndarray) -> np.ndarray:
@@ -34,7 +31,7 @@ def path_in_plane(trajectory: LatentTrajectory) -> dict[str, Any]:
     ends = float(trajectory.times[0]), float(trajectory.times[-1])
     times = np.linspace(*ends, MOST_POINTS)
     solved = solved_states(trajectory, axes, times)
-    index = _spread(len(trajectory.times), MOST_KEYFRAMES)
+    index = spread(len(trajectory.times), MOST_KEYFRAMES)
     observed = axes.encode(trajectory.w_plus[index.tolist()]).numpy()
     frames = trajectory.frame_times
     return {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..spread import spread
 from ..types import LatentTrajectory, TrajectorySample
 from .plane import solved_states
 from .subspace import Subspace, fit_subspace
@@ -21,7 +22,7 @@ def _edited_states(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The solved path plus what the edit changed, in order of time."""
     order = np.argsort(sample.times, kind="stable")
-    order = order[np.unique(np.linspace(0, len(order) - 1, min(_POINTS, len(order))).round().astype(int))]
+    order = order[spread(len(order), _POINTS)]
     index, times = torch.from_numpy(order), np.clip(sample.times[order], trajectory.times[0], trajectory.times[-1])
     change = axes.encode(sample.w_plus[index]) - axes.encode(sample.base_w_plus[index])
     return sample.times[order], solved_states(trajectory, axes, times) + change.numpy()
