@@ -111,6 +111,15 @@ def load_artifact(path: Path | str, expected: type | tuple[type, ...] = ()) -> A
         raise ValueError(f"{path} is damaged: {missing} is missing. Make it again with `{kind.made_by}`.") from missing
 
 
+def is_artifact(path: Path | str) -> bool:
+    """Whether a file was written by `save_artifact`, whatever it holds: False for a damaged or foreign file."""
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            return bool({_METADATA_KEY, _TRAJECTORY_KEY} & (file.metadata() or {}).keys())
+    except (SafetensorError, OSError):
+        return False
+
+
 def _write(arrays: _Arrays, metadata: dict[str, str], path: Path) -> None:
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:

@@ -22,6 +22,7 @@ class DynODEExtension(ComfyExtension):
             from . import (
                 align,
                 blend,
+                code_files,
                 compare,
                 edit,
                 invert,
@@ -38,6 +39,7 @@ class DynODEExtension(ComfyExtension):
                 load,
                 align,
                 invert,
+                code_files,
                 trajectory,
                 trajectory_files,
                 edit,

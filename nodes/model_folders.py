@@ -15,8 +15,12 @@ DIRECTIONS = "latent_directions"
 PERCEPTUAL = "lpips"
 IDENTITY = "face_recognition"
 TRAJECTORIES = "latent_trajectories"
+CODES = "latent_codes"
 SAVED_TRAJECTORIES = "trajectories"
 """Folder below ComfyUI's output folder where trajectories are saved, and found again."""
+SAVED_CODES = "codes"
+"""The same for codes."""
+_SAVED = {TRAJECTORIES: SAVED_TRAJECTORIES, CODES: SAVED_CODES}
 _SUFFIXES = {
     GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt"},
     LANDMARKERS: {".task"},
@@ -24,6 +28,7 @@ _SUFFIXES = {
     PERCEPTUAL: {".pth"},
     IDENTITY: {".onnx"},
     TRAJECTORIES: {".safetensors"},
+    CODES: {".safetensors", ".pt", ".pth", ".npy", ".npz"},
 }
 
 
@@ -37,8 +42,7 @@ def register() -> None:
             logging.getLogger(__name__).warning("Could not create the model folder %s: %s", own, reason)
         paths, known = folder_paths.folder_names_and_paths.get(name, ([], set()))
         joined = [*paths, str(own)] if str(own) not in paths else list(paths)
-        saved = str(Path(folder_paths.get_output_directory()) / SAVED_TRAJECTORIES)
-        if name == TRAJECTORIES and saved not in joined:
+        if name in _SAVED and (saved := str(Path(folder_paths.get_output_directory()) / _SAVED[name])) not in joined:
             joined.append(saved)
         folder_paths.folder_names_and_paths[name] = (joined, set(known) | suffixes)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .budget import Budget
 from .errors import CheckpointError, UnsupportedCheckpointError
+from .numpy_values import PickledArray, read_npy
 from .torch_streams import read_pickle, read_torch_archive
 from .zip_index import stored_members
 
@@ -39,7 +40,7 @@ class OpenedFile:
 
     path: Path
     kind: str
-    """ "pickle", "torch" (zip or legacy), "npy" or "safetensors"."""
+    """ "pickle", "torch" (zip or legacy, and .npz), "npy" or "safetensors"."""
     root: Any
     """The unpickled object; None for npy and safetensors."""
     data: memoryview
@@ -110,6 +111,8 @@ def _read_zip(members: Mapping[str, memoryview | None], budget: Budget) -> Any:
             "this is a TorchScript program (torch.jit.save), which carries code. Export the state_dict with torch.save."
         )
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+    if members and all(name.endswith(".npy") for name in members):
+        return _read_npz(members, budget)
     if len(pickles) != 1:
         raise CheckpointError(
             "this zip archive was not written by torch.save (it has no data.pkl). Unpack it and choose a file inside."
@@ -121,6 +124,20 @@ def _read_zip(members: Mapping[str, memoryview | None], budget: Budget) -> Any:
             "the checkpoint inside."
         )
     return read_torch_archive(stored, pickles[0].removesuffix("data.pkl"), budget)
+
+
+def _read_npz(members: Mapping[str, memoryview | None], budget: Budget) -> dict[str, PickledArray]:
+    """The arrays of `numpy.savez`, by name."""
+    arrays = {}
+    for name, data in members.items():
+        if data is None:
+            raise CheckpointError(
+                "this .npz archive is compressed (numpy.savez_compressed), which is not read. Unpack it and choose the "
+                ".npy file inside."
+            )
+        arrays[name.removesuffix(".npy")] = found = PickledArray(budget)
+        found.array = read_npy(data, budget)
+    return arrays
 
 
 def _describe_stranger(head: bytes) -> str:

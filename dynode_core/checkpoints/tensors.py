@@ -22,7 +22,7 @@ _MAX_DEPTH = 32
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Every tensor of a .npy, .pt, .pth, .ckpt, .pkl or .safetensors file, by name, on the CPU.
+    """Every tensor of a .npy, .npz, .pt, .pth, .ckpt, .pkl or .safetensors file, by name, on the CPU.
 
     Nothing in the file is run. Nested dictionaries and lists are joined by dots ("state_dict.latent_avg", "0"); a file
     that is one tensor gives `{"tensor": ...}`. Dtypes and shapes are those of the file.

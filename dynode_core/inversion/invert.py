@@ -91,6 +91,7 @@ def invert_clip(
             "identity": identity.name if identity is not None else "none",
             "tuned": joint.tuning is not None,
             "quality": settings.quality,
+            "source": aligned.clip.clip_id,
         },
         tuning=joint.tuning,
         cuts_s=aligned.track.cut_times(aligned.clip.frame_times),

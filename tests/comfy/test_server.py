@@ -27,6 +27,8 @@ NODE_NAMES = {
     "DynODE_CompareTrajectory": "Compare Trajectory",
     "DynODE_SaveTrajectory": "Save Trajectory",
     "DynODE_LoadTrajectory": "Load Trajectory",
+    "DynODE_SaveCodes": "Save Codes",
+    "DynODE_LoadCodes": "Load Codes",
 }
 WORKFLOWS = ["edit_face_video", "slow_motion", "edit_first_frame_image"]
 NUMBERS = {"INT", "FLOAT"}
