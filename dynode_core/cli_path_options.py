@@ -58,6 +58,9 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-time", action="store_true", help="do not show the time to the network")
     group.add_argument("--adjoint", action="store_true", help="gradients by the adjoint equation: constant memory")
     group.add_argument(
+        "--latent-weight", type=float, metavar="X", default=1.0, help="weight of the difference of the codes"
+    )
+    group.add_argument(
         "--image-weight", type=float, metavar="X", default=0.0, help="weight of the difference of rendered faces"
     )
     group.add_argument(

@@ -82,6 +82,14 @@ _NETWORK = [
     io.Combo.Input(
         "picture_size", options=["64", "128", "256", "512"], default="128", tooltip="Side of those pictures in pixels."
     ),
+    io.Float.Input(
+        "latent_weight",
+        default=1.0,
+        min=0.0,
+        max=1000.0,
+        step=0.01,
+        tooltip="Weight of the mean square difference of the codes. 0 trains on the pictures alone.",
+    ),
 ]
 
 
@@ -117,7 +125,7 @@ class FitTrajectory(io.ComfyNode):
         generator: LoadedGenerator | None = None,
     ) -> io.NodeOutput:
         if fit is not None and fit["fit"] != CLOSED_FORM:
-            trajectory = train(codes, fit, seed, generator)
+            trajectory = train(codes, fit, seed, generator, cuts=cuts)
         else:
             settings = TrajectorySettings(
                 reference=reference,
@@ -156,7 +164,7 @@ def show_trajectory(trajectory: LatentTrajectory, node: type[io.ComfyNode]) -> i
 
 
 def train(
-    codes: InvertedClip, fit: Mapping[str, Any], seed: int, generator: LoadedGenerator | None
+    codes: InvertedClip, fit: Mapping[str, Any], seed: int, generator: LoadedGenerator | None, *, cuts: str = "auto"
 ) -> LatentTrajectory:
     """Train by gradients, with losses on pictures if their weights ask for them."""
     image_weight, feature_weight = fit.get("image_weight", 0.0), fit.get("feature_weight", 0.0)
@@ -179,7 +187,9 @@ def train(
         use_time=fit.get("use_time", True),
         solver=TORCHDIFFEQ_DOPRI5 if adjoint else "dopri5",
         adjoint=adjoint,
+        latent_weight=fit.get("latent_weight", 1.0),
         picture_weight=0.0 if pictures is None else 1.0,
+        cuts=cuts,
         seed=seed,
         device=str(comfy.model_management.get_torch_device()),
     )
@@ -221,8 +231,8 @@ def fit_input(*, optional: bool) -> io.DynamicCombo.Input:
         ],
         optional=optional,
         tooltip="How the field is found. closed form takes a second and is closest to the codes; the others train "
-        "a network by gradients, as the paper and the authors' program do, and use no other setting of the fit but "
-        "the seed.",
+        "a network by gradients, as the paper and the authors' program do, and of the other settings use cuts and "
+        "seed only.",
     )
 
 

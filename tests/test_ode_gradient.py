@@ -39,15 +39,16 @@ def released(request: pytest.FixtureRequest) -> tuple[Golden, ReleasedField]:
     return numbers, field
 
 
-def test_training_warns_of_the_changes_of_shot_that_it_moves_across() -> None:
+def test_training_told_to_move_across_changes_of_shot_warns_of_it() -> None:
     clip = inverted_clip(smooth_codes(8, rows=2, channels=8, axes=3), np.arange(8) / 25)
-    settings = GradientSettings(steps=1, hidden=8)
+    settings = GradientSettings(steps=1, hidden=8, cuts="none")
     assert train_trajectory(clip, settings).certificate["warnings"] == []
     outside = dataclasses.replace(clip, cuts_s=np.array([2.0]))
     assert train_trajectory(outside, settings).certificate["warnings"] == []
     cut = dataclasses.replace(clip, cuts_s=np.array([3.5 / 25, 2.0]))
     (warning,) = train_trajectory(cut, settings).certificate["warnings"]
-    assert "(at 0.14 s)" in warning and "closed form" in warning
+    assert "(at 0.14 s)" in warning and "auto" in warning
+    assert train_trajectory(cut, dataclasses.replace(settings, cuts="auto")).certificate["warnings"] == []
 
 
 def test_released_field_has_its_value(released: tuple[Golden, ReleasedField]) -> None:

@@ -79,7 +79,7 @@ def code_paths(
 
 
 def _cuts(part: InvertedClip, trajectory: LatentTrajectory) -> np.ndarray:
-    """`(C,)` seconds of the shot changes: those that the fit knew, or else those of the clip; training knows none."""
+    """`(C,)` seconds of the shot changes: those that the fit knew, or else those of the clip."""
     known = trajectory.certificate.get("cuts_s", ())
     if not len(known):
         known = cuts_of_clip(part.times, fit_subspace(part.w_plus).encode(part.w_plus).numpy(), part.cuts_s)

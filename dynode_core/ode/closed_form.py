@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .devices import solving_device
 from .reference import SPARSE, Reference
 from .threads import one_thread
-from .vector_field import HIDDEN, WindowedField
+from .vector_field import FREQUENCY_SHARE, HIDDEN, WindowedField
 
 RIDGE = 1e-8
 DRIFT_WEIGHT = 10.0
 PROBE_SIZES = (0.01, 0.3, 1.0)
-FREQUENCY_SHARE = 0.75
 SPARSE_SUBDIVISION = 4
 _TOLERATED_EXCESS = 0.3
 GAUSS_NODES, GAUSS_WEIGHTS = (
@@ -157,13 +157,12 @@ def fit_field(
         jacobian_weight: j above; from 1e-4 up edits are carried exactly, below 1e-6 the motion depends on the state.
         per_window: Observation gaps per window.
         subdivision: Quadrature intervals per gap, at least; the basis grows with it. Sparse clips always have 4.
-        device: Where the float64 solves run; a device without float64 (MPS) gets them done on the CPU.
+        device: Where the float64 solves run, and where the field lies; the CPU in place of one without float64.
     """
-    where = torch.device(device)
     windows, finest = _lay_out(segments, per_window, subdivision)
     edges = torch.tensor([window.low for window in windows] + [windows[-1].high], dtype=torch.float64)
     field = WindowedField(edges, rank, max(1, math.ceil(FREQUENCY_SHARE * finest)), _rms_speed(windows), seed=seed)
-    field = field.to("cpu" if where.type == "mps" else where)
+    field = field.to(solving_device(device))
     generator = torch.Generator().manual_seed(seed)
     for k, window in enumerate(windows):
         at_rest = len(window.grid) == 0

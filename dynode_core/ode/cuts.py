@@ -50,6 +50,21 @@ def cuts_of_clip(times: np.ndarray, states: np.ndarray, seen: np.ndarray | None)
     return tuple(sorted([*used, *(cut for run in runs for cut in find_cuts(times[run], states[run]))]))
 
 
+def check_cuts(cuts: str | tuple[float, ...]) -> None:
+    """Raise ValueError for a choice of cuts that is neither "auto", "none" nor times."""
+    if isinstance(cuts, str) and cuts not in ("auto", "none"):
+        raise ValueError(f'cuts should be "auto", "none" or times in seconds, but is {cuts!r}.')
+
+
+def asked_cuts(
+    cuts: str | tuple[float, ...], times: np.ndarray, states: np.ndarray, seen: np.ndarray | None
+) -> tuple[float, ...]:
+    """Times (s) of the cuts that a setting asks for; the other arguments as in `cuts_of_clip`."""
+    if cuts == "auto":
+        return cuts_of_clip(times, states, seen)
+    return () if isinstance(cuts, str) else cuts
+
+
 def split_at_cuts(times: np.ndarray, cuts: tuple[float, ...]) -> tuple[list[slice], list[float]]:
     """Runs of keyframes between cuts, and the cuts that fall between keyframes (one per gap, the first).
 

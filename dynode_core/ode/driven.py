@@ -57,15 +57,16 @@ class DrivenField(PathField):
 
     def __init__(self, field: PathField, controls: list[ControlPath]) -> None:
         super().__init__()
-        self.field, self.controls = field, nn.ModuleList(controls)
+        self.field = field
+        self.controls = nn.ModuleList(controls).to(field.edges.device)
         self.register_buffer("edges", field.edges)
         self.register_buffer("starts", field.starts)
         self.register_buffer("ends", field.ends)
 
     @property
-    def num_frequencies(self) -> int | None:
-        """Of the field inside, for the steps of the parallel solver."""
-        return getattr(self.field, "num_frequencies", None)
+    def collocation_steps(self) -> int:
+        """As in the base class: of the field inside."""
+        return self.field.collocation_steps
 
     def control_at(self, tau: Tensor) -> Tensor:
         """`(...)` to `(..., r)`: X, the sum of the controls."""

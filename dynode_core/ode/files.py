@@ -81,17 +81,17 @@ def _field_header(field: object) -> dict[str, Any]:
 
 def _network_from(kind: dict[str, Any], tensors: dict[str, Tensor]) -> NetworkField:
     """A trained network; its sizes are those of the tensors that are there."""
-    start, end = tensors["starts"][0], tensors["ends"][0]
+    starts, size = tensors["starts"], tensors["starts"].shape[1]
+    tensors.setdefault("moving", torch.ones(len(starts), dtype=torch.bool))  # files of one window lack it
     weights = [value for name, value in tensors.items() if name.endswith(".weight")]
     network: nn.Module
     if kind["kind"] == "released network":
-        network = ReleasedField(int(kind["rows"]), len(start) // int(kind["rows"]), depth=len(weights))
+        network = ReleasedField(int(kind["rows"]), size // int(kind["rows"]), depth=len(weights))
     else:
         first = tensors["network.model.0.weight"]
-        network = CodeNetwork(
-            len(start), hidden=len(first), depth=len(weights), use_time=first.shape[1] == len(start) + 1
-        )
-    return NetworkField(network.requires_grad_(False), start, end, float(kind["span"]))
+        network = CodeNetwork(size, hidden=len(first), depth=len(weights), use_time=first.shape[1] == size + 1)
+    network.requires_grad_(False)
+    return NetworkField(network, starts, tensors["ends"], float(kind["span"]), tensors["edges"], tensors["moving"])
 
 
 def _field_from(kind: dict[str, Any], tensors: dict[str, Tensor]) -> PathField:

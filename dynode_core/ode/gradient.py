@@ -1,6 +1,9 @@
 """Training the vector field by gradients, as in the paper (section 4.1) and in the authors' released program.
 
 Each step takes the first code and a few later ones at random, solves from the first to their times and lowers the loss.
+Nothing moves continuously across a change of shot: each shot is a solution of the same equation from its own first code
+(ours; the paper has one shot), and a step takes its codes from one shot, drawn by its number of keyframes.
+
 It is slow and follows the codes far less closely than `fit_trajectory`; it is here to compare with, and because losses
 on the rendered pictures can steer it.
 """
@@ -19,11 +22,14 @@ from torch import Tensor, nn
 from ..progress import Progress, silent
 from ..types import InvertedClip, LatentTrajectory
 from .code_space import CodeSpace
-from .cuts import split_at_cuts
+from .cuts import asked_cuts, check_cuts, split_at_cuts
+from .devices import solving_device
 from .external import TORCHDIFFEQ_DOPRI5, import_torchdiffeq
 from .networks import CodeNetwork, NetworkField, ReleasedField
+from .shots import Shots
 from .solution import Status
 from .solve import solve
+from .subspace import fit_subspace
 from .training_cache import Course, TrainingCache, training_key
 from .training_plot import TrainingPlot
 from .trajectory import check_keyframes
@@ -57,10 +63,13 @@ class GradientSettings:
     """Steps between two looks at the loss over all codes; the best state seen is what comes back."""
     patience: int = 20
     """Looks without a better loss (by 0.1 %) after which training stops."""
+    cuts: str | tuple[float, ...] = "auto"
+    """As in `TrajectorySettings`."""
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_cuts(self.cuts)
         if self.variant not in VARIANTS:
             raise ValueError(f"variant should be one of {', '.join(VARIANTS)}, but is {self.variant!r}.")
         if self.solver not in ("dopri5", TORCHDIFFEQ_DOPRI5):
@@ -70,6 +79,11 @@ class GradientSettings:
         for name in ("steps", "batch", "hidden", "evaluate_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} should be at least 1, but is {getattr(self, name)}.")
+        if min(self.latent_weight, self.picture_weight) < 0 or self.latent_weight + self.picture_weight <= 0:
+            raise ValueError(
+                "The weights of the losses should be 0 or more, and one of them above 0, but that of the codes is "
+                f"{self.latent_weight:g} and that of the pictures {self.picture_weight:g}."
+            )
         if not 0.0 < self.learning_rate <= 1.0:
             raise ValueError(f"learning_rate should be above 0 and at most 1, but is {self.learning_rate:g}.")
 
@@ -99,6 +113,7 @@ class _Trainer:
         self.states = self.space.encode(inverted.w_plus).float().to(device)
         tau = (inverted.times - inverted.times[0]) / (inverted.times[-1] - inverted.times[0])
         self.times = torch.from_numpy(tau).float().to(device) * self.span
+        self.shots = Shots.of(tau, tuple(np.interp(_cuts(inverted, settings), inverted.times, tau)))
         if released:
             self.network: nn.Module = ReleasedField(rows, channels, seed=settings.seed)
         else:
@@ -112,8 +127,8 @@ class _Trainer:
         self.rng = np.random.default_rng(settings.seed)
 
     def loss(self, picked: Tensor) -> Tensor:
-        """Weighted loss of the codes `picked` (sorted, the first among them)."""
-        solved = _solve(self.network, self.states[:1], self.times[picked], self.settings)[1:]
+        """Weighted loss of the codes `picked`: sorted, all of one shot, its first among them."""
+        solved = _solve(self.network, self.states[picked[:1]], self.times[picked], self.settings)[1:]
         observed = self.states[picked[1:]]
         loss = self.settings.latent_weight * (solved - observed).square().mean()
         if self.picture_loss is not None and self.settings.picture_weight > 0:
@@ -123,10 +138,13 @@ class _Trainer:
         return loss
 
     def step(self) -> None:
-        """One gradient step on a random sub-sequence."""
-        count = len(self.states)
-        later = np.sort(self.rng.choice(np.arange(1, count), min(self.settings.batch, count - 1), replace=False))
-        picked = torch.from_numpy(np.concatenate([[0], later])).to(self.states.device)
+        """One gradient step on a random sub-sequence of one shot."""
+        runs = self.shots.trainable
+        later = np.array([run.stop - run.start - 1 for run in runs])
+        run = runs[0] if len(runs) == 1 else runs[self.rng.choice(len(runs), p=later / later.sum())]
+        count = min(self.settings.batch, run.stop - run.start - 1)
+        drawn = np.sort(self.rng.choice(np.arange(run.start + 1, run.stop), count, replace=False))
+        picked = torch.from_numpy(np.concatenate([[run.start], drawn])).to(self.states.device)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.loss(picked)
         if bool(torch.isfinite(loss)):
@@ -135,15 +153,24 @@ class _Trainer:
             self.optimiser.step()
 
     def evaluate(self) -> float:
-        """Loss over all codes."""
+        """Loss over all codes: the mean over the shots, weighted by their number of codes."""
+        total, count = 0.0, 0
         with torch.no_grad():
-            return float(self.loss(torch.arange(len(self.states), device=self.states.device)))
+            for run in self.shots.trainable:
+                later = run.stop - run.start - 1
+                total += later * float(self.loss(torch.arange(run.start, run.stop, device=self.states.device)))
+                count += later
+        return total / max(1, count)
 
-    def solved_codes(self) -> Tensor:
-        """`(K, L, D)` codes of the solution at the times of the observations, CPU."""
+    def solved_states(self) -> Tensor:
+        """`(K, size)` states of the solution at the times of the observations, each shot from its own first code."""
+        solved = self.states.clone()
         with torch.no_grad():
-            solved = _solve(self.network, self.states[:1], self.times, self.settings)
-        return self.space.decode(solved.cpu())
+            for run in self.shots.trainable:
+                solved[run] = _solve(
+                    self.network, self.states[run.start : run.start + 1], self.times[run], self.settings
+                )
+        return solved
 
     def look(self, course: Course) -> None:
         """Note the loss over all codes, and the weights if it is the lowest so far."""
@@ -190,7 +217,7 @@ def train_trajectory(
     if course is None:
         course = Course(0, [trainer.evaluate()], copy.deepcopy(trainer.network.state_dict()))
     plot = None if progress is silent else TrainingPlot(inverted)
-    while course.step < settings.steps and course.stale < settings.patience:
+    while trainer.shots.trainable and course.step < settings.steps and course.stale < settings.patience:
         trainer.step()
         course.step += 1
         preview = None
@@ -198,7 +225,9 @@ def train_trajectory(
             trainer.look(course)
             cache.store(course, *parts)
             if plot is not None:
-                preview = plot.draw(trainer.solved_codes(), course.losses, settings.evaluate_every)
+                preview = plot.draw(
+                    trainer.space.decode(trainer.solved_states().cpu()), course.losses, settings.evaluate_every
+                )
         try:
             progress(course.step, settings.steps, preview)
         except BaseException:
@@ -214,34 +243,57 @@ def train_trajectory(
     return _as_trajectory(inverted, trainer, course, resumed)
 
 
-def _warnings(inverted: InvertedClip) -> list[str]:
-    """Sentences for a user about what training cannot follow."""
-    _, cuts = split_at_cuts(inverted.times, () if inverted.cuts_s is None else tuple(inverted.cuts_s.tolist()))
-    if not cuts:
+def _cuts(inverted: InvertedClip, settings: GradientSettings) -> np.ndarray:
+    """`(C,)` seconds of the cuts that the settings ask for."""
+    states = fit_subspace(inverted.w_plus, seed=settings.seed).encode(inverted.w_plus).numpy()
+    return np.asarray(asked_cuts(settings.cuts, inverted.times, states, inverted.cuts_s), dtype=np.float64)
+
+
+def _warnings(inverted: InvertedClip, settings: GradientSettings) -> list[str]:
+    """Sentences for a user about what training was told not to heed."""
+    seen = () if inverted.cuts_s is None else tuple(inverted.cuts_s.tolist())
+    _, cuts = split_at_cuts(inverted.times, seen)
+    if not cuts or settings.cuts != "none":
         return []
     seconds = ", ".join(f"{cut:.2f}" for cut in cuts[:8]) + (", ..." if len(cuts) > 8 else "")
     return [
-        f"A trained path is one curve: it moves across the changes of shot (at {seconds} s) instead of jumping. Fit "
-        "with the closed form, which gives each shot a path of its own, or train on one shot."
+        f"With cuts at 'none' the path is one curve: it moves across the changes of shot (at {seconds} s) instead of "
+        "jumping. Set cuts to 'auto'."
     ]
+
+
+def _field_of(trainer: _Trainer, solved: Tensor) -> NetworkField:
+    """The trained field, where it is going to be solved. solved: `(K, size)` states at the keyframes."""
+    shots, device = trainer.shots, solving_device(trainer.settings.device)
+    starts, ends = [], []
+    left = -1
+    for number, moves in zip(shots.shot, shots.moving, strict=True):
+        run = shots.runs[number]
+        begun = left == number
+        starts.append(solved[run.stop - 1 if begun and not moves else run.start])
+        ends.append(solved[run.stop - 1 if begun or moves else run.start])
+        left = number if moves else left
+    edges, moving = torch.from_numpy(shots.edges), torch.from_numpy(shots.moving)
+    start, end = (torch.stack(states).to(device) for states in (starts, ends))
+    return NetworkField(trainer.network.to(device), start, end, trainer.span, edges, moving)
 
 
 def _as_trajectory(inverted: InvertedClip, trainer: _Trainer, course: Course, resumed: int) -> LatentTrajectory:
     settings, states = trainer.settings, trainer.states
-    with torch.no_grad():
-        solved = _solve(trainer.network, states[:1], trainer.times, settings)
+    solved = trainer.solved_states()
+    cuts = np.interp(trainer.shots.cuts, [0.0, 1.0], inverted.times[[0, -1]])
     certificate = {
         "variant": settings.variant,
         "losses": course.losses,
         "best_step": course.best_step,
         "steps": course.step,
         "resumed_at": resumed,
-        "warnings": _warnings(inverted),
-        "cuts_s": [],
+        "warnings": _warnings(inverted, settings),
+        "cuts_s": cuts.tolist(),
         "observed_rel": float((solved - states).norm() / states.norm()),
     }
     return LatentTrajectory(
-        vector_field=NetworkField(trainer.network, states[0], states[-1], trainer.span),
+        vector_field=_field_of(trainer, solved),
         subspace=trainer.space,
         w_plus_0=inverted.w_plus[0].clone(),
         times=inverted.times,

@@ -59,26 +59,56 @@ class CodeNetwork(nn.Module):
 
 
 class NetworkField(PathField):
-    """A trained network as the vector field of a trajectory: one window over the whole clip."""
+    """A trained network as the vector field of a trajectory: one window over the whole clip, or one for each shot."""
 
-    def __init__(self, network: nn.Module, start: Tensor, end: Tensor, span: float) -> None:
+    moving: Tensor
+    """`(W,)` bool: False where the path stands still, between a cut and the nearest keyframe."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        starts: Tensor,
+        ends: Tensor,
+        span: float,
+        edges: Tensor | None = None,
+        moving: Tensor | None = None,
+    ) -> None:
         """
         Args:
-            network: f(t, y), t from 0 to `span`.
-            start: `(size,)` first observed state.
-            end: `(size,)` last observed state.
+            network: f(t, y), t from 0 to `span` over the clip.
+            starts: `(W, size)` states in which the windows begin.
+            ends: `(W, size)` states in which the solution leaves them.
+            edges: `(W + 1,)` normalised times, 0 to 1; None for one window.
+            moving: `(W,)` bool; None: everywhere.
         """
         super().__init__()
+        device = starts.device
+        edges = torch.tensor([0.0, 1.0]) if edges is None else edges
         self.network, self.span = network, span
-        self.register_buffer("edges", torch.tensor([0.0, 1.0], dtype=torch.float64))
-        self.register_buffer("starts", start[None].detach().clone())
-        self.register_buffer("ends", end[None].detach().clone())
+        self.register_buffer("edges", edges.to(device).double())
+        self.register_buffer("starts", starts.detach().clone())
+        self.register_buffer("ends", ends.detach().clone())
+        everywhere = torch.ones(len(starts), dtype=torch.bool)
+        self.register_buffer("moving", (everywhere if moving is None else moving).to(device))
+
+    @property
+    def collocation_steps(self) -> int:
+        """As in the base class: shared among the shots."""
+        return max(16, super().collocation_steps // max(1, int(self.moving.sum())))
 
     def forward(self, tau: Tensor, y: Tensor) -> Tensor:
-        """dy/dtau for tau in [0, 1] and `(B, size)` states."""
-        return self.network(tau * self.span, y) * self.span
+        """dy/dtau for a scalar or `(B,)` tau in [0, 1] and `(B, size)` states."""
+        tau = tau.to(y).expand(len(y))
+        edges = self.edges.to(tau)
+        window = (torch.bucketize(tau, edges, right=True) - 1).clamp(0, len(edges) - 2)
+        speed = self.network(tau * self.span, y) * self.span
+        return torch.where(self.moving[window][:, None], speed, torch.zeros_like(speed))
 
     def in_windows(self, windows: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """dy/dx, as `PathField` asks for it."""
+        low, half = self.edges[windows], (self.edges[windows + 1] - self.edges[windows]) / 2
+        tau = low.to(y)[:, None] + (x + 1) * half.to(y)[:, None]
         flat = y.reshape(-1, y.shape[-1])
-        return (self.forward(((x + 1) / 2).reshape(-1), flat) / 2).view(y.shape)
+        speed = self.network(tau.reshape(-1) * self.span, flat).view(y.shape)
+        speed = speed * (half * self.span).to(y)[:, None, None]
+        return torch.where(self.moving[windows][:, None, None], speed, torch.zeros_like(speed))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .closed_form import FREQUENCY_SHARE, GAUSS_NODES, GAUSS_WEIGHTS
+from .closed_form import GAUSS_NODES, GAUSS_WEIGHTS
 from .solution import Solution, Status
 from .vector_field import PathField
 from .windows import Leg, local_time
@@ -24,7 +24,6 @@ DEFECT = 1e-5
 """Largest change of a state in the last iteration, in units of y, that counts as converged."""
 REFINEMENTS = 3
 """Times that the number of steps may double until the error estimate is met."""
-DEFAULT_STEPS = 64
 _TO_MONOMIALS = np.linalg.inv(np.vander(GAUSS_NODES, 3, increasing=True))
 
 
@@ -105,8 +104,7 @@ def solve_leg_in_parallel(
         The solution, or None where the iteration does not converge or the error stays too large.
     """
     offset = y0 - leg.guesses[0].to(y0) if offset is None else offset
-    waves = getattr(field, "num_frequencies", None)
-    steps = DEFAULT_STEPS if waves is None else 2 * math.ceil(waves / FREQUENCY_SHARE / 2)
+    steps = field.collocation_steps
     spent = 0
     for _ in range(REFINEMENTS + 1):
         found = _iterate(field, leg, y0, offset, steps)

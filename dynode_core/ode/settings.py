@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .cuts import check_cuts
 from .path import check_method
 from .reference import REFERENCES
 
@@ -41,8 +42,7 @@ class TrajectorySettings:
         check_method(self.method)
         if self.reference not in REFERENCES:
             raise ValueError(f"reference should be one of {', '.join(REFERENCES)}, but is {self.reference!r}.")
-        if isinstance(self.cuts, str) and self.cuts not in ("auto", "none"):
-            raise ValueError(f'cuts should be "auto", "none" or times in seconds, but is {self.cuts!r}.')
+        check_cuts(self.cuts)
         bounds: tuple[tuple[str, float, float, float], ...] = (
             ("rtol", self.rtol, 1e-12, 1e-1),
             ("atol", self.atol, 0.0, 1e-1),

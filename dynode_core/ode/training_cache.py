@@ -36,7 +36,9 @@ class Course:
 def training_key(inverted: InvertedClip, settings: object, picture_loss: str) -> str:
     """Hash of all that a run depends on but its length; `picture_loss` names what that loss compares with."""
     facts = {k: v for k, v in vars(settings).items() if k not in _FREE}
-    return content_key(["training 1", inverted.w_plus, inverted.times, json.dumps(facts, sort_keys=True), picture_loss])
+    cuts = np.empty(0) if inverted.cuts_s is None else inverted.cuts_s
+    parts = [inverted.w_plus, inverted.times, cuts, json.dumps(facts, sort_keys=True), picture_loss]
+    return content_key(["training 2", *parts])
 
 
 class TrainingCache:

@@ -12,7 +12,7 @@ from ..progress import Progress, silent
 from ..types import InvertedClip, LatentTrajectory
 from .certificate import DRIFT_LIMIT, CertifiedField, certify
 from .closed_form import Segment, fit_field
-from .cuts import cuts_of_clip, split_at_cuts
+from .cuts import asked_cuts, split_at_cuts
 from .held_out import held_out_errors
 from .reference import ReferenceFit, fit_reference
 from .settings import TrajectorySettings
@@ -144,8 +144,8 @@ def fit_trajectory(
     subspace = fit_subspace(inverted.w_plus, rank=settings.rank, seed=settings.seed)
     states = subspace.encode(inverted.w_plus).numpy()
     progress(1, _STAGES)
-    cuts = cuts_of_clip(times, states, inverted.cuts_s) if settings.cuts == "auto" else settings.cuts
-    asked = () if isinstance(cuts, str) else tuple((cut - start) / duration for cut in cuts)
+    cuts = asked_cuts(settings.cuts, times, states, inverted.cuts_s)
+    asked = tuple((cut - start) / duration for cut in cuts)
     segments, fits, used = _segments(tau, states, _samples(inverted), asked, settings)
     reference = np.concatenate([segment.reference.position(segment.knots) for segment in segments])
     progress(2, _STAGES)
@@ -171,8 +171,6 @@ def fit_trajectory(
     cuts_s = [start + cut * duration for cut in used]
     observed = _observed_error(inverted, subspace, states, certified.check.solved)
     certificate = _report(certified, fits, subspace, cuts_s, observed)
-    if settings.device == "mps":
-        certified.field.to(torch.float32).to("mps")
     trajectory = _as_trajectory(inverted, settings, subspace, certified.field, certificate)
     if settings.check_held_out:
         simpler = dataclasses.replace(settings, check_held_out=False, cuts=tuple(cuts_s), method="parallel")

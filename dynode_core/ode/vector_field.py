@@ -24,6 +24,8 @@ STATE_FREQUENCIES = 8
 """Lowest frequencies that phi sees beside x: 17 numbers."""
 STATE_GAIN = 0.3
 """alpha: how strongly phi sees the state."""
+FREQUENCY_SHARE = 0.75
+"""Half-waves per interval of the quadrature that the heads are fitted with."""
 
 
 class PathField(nn.Module):
@@ -35,6 +37,11 @@ class PathField(nn.Module):
     """`(W, r)`: where the observed path enters each window; a first guess, and the place of jumps at cuts."""
     ends: Tensor
     """`(W, r)`: where it leaves. `starts[k + 1] - ends[k]` is the jump at edge k + 1: zero unless a cut lies there."""
+
+    @property
+    def collocation_steps(self) -> int:
+        """Steps per window, even, with which the parallel solver begins."""
+        return 64
 
     def keep_precision(self, edges: Tensor, starts: Tensor, ends: Tensor) -> None:
         """Put back these tensors after a cast: in float32 the edges of a long clip would be too coarse."""
@@ -101,6 +108,11 @@ class WindowedField(PathField):
         self.register_buffer("mixing_weight", _seeded(generator, HIDDEN, HIDDEN, deviation=1 / math.sqrt(3 * HIDDEN)))
         self.register_buffer("mixing_bias", _seeded(generator, HIDDEN, deviation=0.1))
         self.register_buffer("heads", torch.zeros(windows, width + 2 * HIDDEN + 1, rank, dtype=torch.float64))
+
+    @property
+    def collocation_steps(self) -> int:
+        """As in the base class: enough for the fastest wave."""
+        return 2 * math.ceil(self.num_frequencies / FREQUENCY_SHARE / 2)
 
     def time_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(..., M)` local times to the `(..., M, F_t)` features of the time head and the 17 numbers that phi sees."""
