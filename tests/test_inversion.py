@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_generators import tiny_mobile
 
 from dynode_pack.dynode_core.faces.crop import crop_clip
@@ -117,6 +118,19 @@ def test_loss_is_zero_only_for_the_target():
     loss = ReconstructionLoss(target, torch.ones(1, 1, 64, 64), None, LossWeights())
     assert float(loss(target)) == 0.0
     assert float(loss(target + 0.1)) > 0.0
+
+
+def test_small_faces_do_not_ask_for_blur():
+    sharp = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    few = F.interpolate(sharp, size=20, mode="bilinear", antialias=True)
+    enlarged = F.interpolate(few, size=64, mode="bicubic")  # what a crop of a face of 20 px looks like
+    even = torch.ones(1, 1, 64, 64)
+    every_pixel = ReconstructionLoss(enlarged, even, None, LossWeights())
+    source_pixels = ReconstructionLoss(enlarged, even, None, LossWeights(), detail_px=20)
+    assert float(source_pixels(sharp)) < 0.3 * float(every_pixel(sharp))
+    assert float(source_pixels(enlarged)) == 0.0 < float(source_pixels(enlarged + 0.1))
+    large = ReconstructionLoss(enlarged, even, None, LossWeights(), detail_px=64)
+    assert torch.equal(large(sharp), every_pixel(sharp))
 
 
 def test_penalty_is_zero_at_the_mean_face_and_at_the_anchor():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ..checks import check_finite
 from ..faces.crop import crop_clip
+from ..faces.quads import quad_sides_px
 from ..generators.protocol import Generator
 from ..generators.tuning import TUNED_SIZE, Tunable
 from ..layout import network_to_bytes
@@ -132,6 +134,8 @@ class _Run:
         self._space = measure_code_space(generator)
         self._encoder = load_thumbnail_encoder(generator.family)
         self._size = min(SIZE, generator.resolution)
+        sides = quad_sides_px(aligned.quads[indices])
+        self._detail_px = [min(self._size, math.ceil(side)) for side in sides]
         self._targets: list[Tensor] = []
         for index in indices:
             progress(0, 1)  # reading a long clip takes a while, and may be cancelled
@@ -212,7 +216,8 @@ class _Run:
 
     def _base_key(self) -> str:
         settings = f"{self._first}{self._settings.loss_target}{self._settings.weights}"
-        return content_key([self._generator.generator_id, self._judges.names, settings, self._targets[0]])
+        detail = str(self._detail_px)
+        return content_key([self._generator.generator_id, self._judges.names, settings, detail, self._targets[0]])
 
     def _target(self, k: int) -> Tensor:
         return self._targets[k].to(self._generator.device)
@@ -224,7 +229,9 @@ class _Run:
         if self._judges.identity is not None and has_mesh(self._aligned, index):
             identity = self._judges.identity.loss_for(target, self._landmarks[index] + 0.5)
         perceptual, weights = self._judges.perceptual, self._settings.weights
-        return Problem(self._generator, target, emphasis, perceptual, weights, self._space, identity=identity)
+        return Problem(
+            self._generator, target, emphasis, perceptual, weights, self._space, identity, self._detail_px[k]
+        )
 
     def _loss_of(self) -> LossOf:
         """Losses of the keyframes, of which the last used are kept: each holds some megabytes of feature maps."""

@@ -38,6 +38,8 @@ class ReconstructionLoss:
         emphasis: `(1, 1, S, S)` with mean 1.
         perceptual: None leaves that term out (then the pyramid weighs twice).
         identity: None leaves that term out.
+        detail_px: Side in pixels that the face had in its source, if that is less than S: images and target are both
+            seen through as many pixels, so that a small face in the source asks for no blur (ours).
     """
 
     def __init__(
@@ -47,7 +49,10 @@ class ReconstructionLoss:
         perceptual: PerceptualDistance | None,
         weights: LossWeights,
         identity: IdentityLoss | None = None,
+        detail_px: int | None = None,
     ) -> None:
+        self._detail_px = detail_px
+        target = self._seen(target)
         self._identity = identity if target.shape[-1] >= _IDENTITY_FROM_PX else None
         self._perceptual, self._weights, self._emphasis = perceptual, weights, emphasis
         self._levels = [(_pool(target, k), _pool(emphasis, k)) for k in PYRAMID]
@@ -55,6 +60,7 @@ class ReconstructionLoss:
 
     def __call__(self, images: Tensor) -> Tensor:
         """`(N,)` losses of `(N, 3, S, S)` images."""
+        images = self._seen(images)
         loss = images.new_zeros(len(images))
         pyramid = self._weights.pyramid * (1 if self._perceptual is not None else 2)
         for k, (target, emphasis) in zip(PYRAMID, self._levels, strict=True):
@@ -68,6 +74,14 @@ class ReconstructionLoss:
         if self._identity is not None:
             loss = loss + self._weights.identity * self._identity(images)
         return loss
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """What the source's pixels can show of `(N, 3, S, S)` images."""
+        side = images.shape[-1]
+        if self._detail_px is None or self._detail_px >= side:
+            return images
+        few = F.interpolate(images, size=self._detail_px, mode="bilinear", antialias=True)
+        return F.interpolate(few, size=side, mode="bicubic")
 
 
 def code_penalty(coordinates: Tensor, weights: LossWeights, anchor: Tensor | None = None) -> Tensor:

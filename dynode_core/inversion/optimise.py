@@ -60,10 +60,12 @@ class Problem:
     perceptual: PerceptualDistance | None
     weights: LossWeights
     space: CodeSpace
-    anchor: Tensor | None = None
-    """`(1, L, D)`: stay close to this code."""
     identity: IdentityLoss | None = None
     """Against the same picture."""
+    detail_px: int | None = None
+    """Side of the picture in its source: finer detail than that is not asked for; None means every pixel."""
+    anchor: Tensor | None = None
+    """`(1, L, D)`: stay close to this code."""
 
     def penalty(self, coordinates: Tensor) -> Tensor:
         """What the code itself costs, a scalar."""
@@ -74,7 +76,8 @@ class Problem:
         """The loss against the target at `size` pixels."""
         target = F.adaptive_avg_pool2d(self.target, size)
         emphasis = F.adaptive_avg_pool2d(self.emphasis, size)
-        return ReconstructionLoss(target, emphasis / emphasis.mean(), self.perceptual, self.weights, self.identity)
+        emphasis = emphasis / emphasis.mean()
+        return ReconstructionLoss(target, emphasis, self.perceptual, self.weights, self.identity, self.detail_px)
 
 
 def optimise_code(
