@@ -224,6 +224,35 @@ class EditedLatent:
 
 
 @dataclass(frozen=True)
+class FaceTexture:
+    """What a generator cannot draw, as a picture that moves with the mesh of the face.
+
+    Both pictures are to be added to faces, in units of [-1, 1], where `alpha` says.
+    """
+
+    shown: Tensor
+    """`(3, S, S)` float32: what the edited face lacks against the edited picture."""
+    detail: Tensor
+    """`(3, S, S)` float32: what the unedited face lacks against the source."""
+    alpha: Tensor
+    """`(1, S, S)` float32 in [0, 1]."""
+    landmarks: np.ndarray
+    """`(P, 2)` float64 landmarks of the frame it was made in, in units of the crop's side."""
+    frame_index: int = 0
+    """Of that frame."""
+
+    def __post_init__(self) -> None:
+        size = self.alpha.shape[-1]
+        check_shape("alpha", self.alpha, (1, size, size))
+        check_shape("landmarks", self.landmarks, ("P", 2))
+        check_finite("landmarks", self.landmarks)
+        for name, picture in (("shown", self.shown), ("detail", self.detail), ("alpha", self.alpha)):
+            check_finite(name, picture)
+            if name != "alpha":
+                check_shape(name, picture, (3, size, size))
+
+
+@dataclass(frozen=True)
 class LatentTrajectory:
     """The codes of a clip as the solution of dz/dt = f_theta(z, t): paper, equations 4 and 5."""
 

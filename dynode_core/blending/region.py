@@ -100,22 +100,9 @@ class RegionFinder:
         settings = self._settings
         if self._whole_crop:
             return torch.ones((y1 - y0, x1 - x0))
-        unit = self._unit_landmarks(index)
-        if fraction:
-            unit = (1 - fraction) * unit + fraction * self._unit_landmarks(index + 1)
+        unit = unit_landmarks(self._aligned, self._shots, index, fraction, settings.mask_smoothing)
         landmarks = _apply(np.linalg.inv(quad_to_crop_matrices(quad[None], 1))[0], unit)
         return soft_outline(landmarks - np.array([x0, y0], dtype=np.float64), y1 - y0, x1 - x0, settings)
-
-    def _unit_landmarks(self, index: int) -> np.ndarray:
-        """`(P, 2)` landmarks of a source frame, smoothed over its shot, where the quad is the unit square."""
-        aligned, sigma = self._aligned, self._settings.mask_smoothing
-        reach = int(np.ceil(_WINDOW_SIGMAS * sigma))
-        first, stop = self._shots.run_around(index)
-        near = np.arange(max(first, index - reach), min(stop, index + reach + 1))
-        weights = np.exp(-0.5 * ((near - index) / max(sigma, 1e-6)) ** 2)
-        matrices = quad_to_crop_matrices(aligned.quads[near], 1)
-        unit = np.stack([_apply(m, p) for m, p in zip(matrices, aligned.track.landmarks[near], strict=True)])
-        return np.tensordot(weights / weights.sum(), unit, axes=1)
 
     def _user_mask(self, output_index: int, index: int, fraction: float) -> Tensor:
         """`(H, W)` of the mask that was handed in, at this output frame."""
@@ -129,6 +116,24 @@ class RegionFinder:
         else:
             chosen = self._masks[index]
         return chosen.detach().float().cpu().clamp(0, 1)
+
+
+def unit_landmarks(aligned: AlignedClip, shots: Shots, index: int, fraction: float, sigma: float) -> np.ndarray:
+    """`(P, 2)` landmarks where the quad is the unit square, smoothed over their shot with `sigma` frames.
+
+    Args:
+        index, fraction: a place of the clip, as `Shots.place_of` gives it.
+    """
+    if fraction:
+        after = unit_landmarks(aligned, shots, index + 1, 0.0, sigma)
+        return (1 - fraction) * unit_landmarks(aligned, shots, index, 0.0, sigma) + fraction * after
+    reach = int(np.ceil(_WINDOW_SIGMAS * sigma))
+    first, stop = shots.run_around(index)
+    near = np.arange(max(first, index - reach), min(stop, index + reach + 1))
+    weights = np.exp(-0.5 * ((near - index) / max(sigma, 1e-6)) ** 2)
+    matrices = quad_to_crop_matrices(aligned.quads[near], 1)
+    unit = np.stack([_apply(m, p) for m, p in zip(matrices, aligned.track.landmarks[near], strict=True)])
+    return np.tensordot(weights / weights.sum(), unit, axes=1)
 
 
 def edge_fade(quad: np.ndarray, box: tuple[int, int, int, int]) -> Tensor:

@@ -99,6 +99,19 @@ def region_outline(points: np.ndarray, region: str) -> tuple[np.ndarray, float]:
     return _convex_hull(np.concatenate(groups)), face_height
 
 
+def outline_indices(num_landmarks: int) -> tuple[int, ...]:
+    """Which landmarks lie on the outline of the face: the oval of the mesh, or jaw and brows of 68 points.
+
+    Raises:
+        ValueError: another number of landmarks.
+    """
+    if num_landmarks in (468, 478):
+        return _OVAL_478
+    if num_landmarks == 68:
+        return (*_JAW_68, *_BROWS_68)
+    raise ValueError(f"A face should have 68 landmarks or the 478 of the face mesh, but has {num_landmarks}.")
+
+
 def _named_points(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Brows, jaw, whole oval, chin and the two sides of the face (at the height of the ears)."""
     if len(points) in (468, 478):
