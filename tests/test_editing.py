@@ -142,7 +142,8 @@ def test_edit_from_a_picture_moves_the_face_towards_it():
         pictures = ((generator.synthesize(torch.stack([code, goal])) + 1) / 2).permute(0, 2, 3, 1)
     pictures = pictures.clamp(0, 1)
     latent = first_latent(EditedLatent(code, code, (), generator.family))
-    edited = edit_from_image(latent, pictures[1], _clip(pictures[0]), generator, perceptual=None)
+    everywhere = torch.ones(pictures.shape[1:3])
+    edited = edit_from_image(latent, pictures[1], _clip(pictures[0]), generator, perceptual=None, mask=everywhere)
     with torch.no_grad():
         after = ((generator.synthesize(edited.w_plus_0[None]) + 1) / 2).permute(0, 2, 3, 1).clamp(0, 1)
     assert float((after - pictures[1:]).square().mean()) < 0.3 * float((pictures[0] - pictures[1]).square().mean())

@@ -1,36 +1,88 @@
-"""An edit from a picture: the first frame, changed by any other program, becomes a change of the first code (ours).
+"""An edit from a picture: a frame, changed by any other program, becomes a change of the code (ours).
 
-Not the edited picture itself is reconstructed but the CHANGE: it is added to what the generator makes of the
-unedited code, and the code follows. So what inversion lost does not enter the edit.
+Not the edited picture itself is reconstructed but the CHANGE: it is added to what the generator makes of the unedited
+code, and the code follows. So what inversion lost does not enter the edit. What the generator cannot express is
+reported, as figures and as a picture, and can be carried as a texture instead (`blending.texture`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..blending.region import unit_landmarks
+from ..blending.shots import Shots
+from ..blending.texture import make_texture
+from ..blending.textured import LANDMARK_SMOOTHING
 from ..checks import check_family
-from ..faces.crop import crop, crop_clip
+from ..faces.align import has_face
 from ..generators.protocol import Generator
 from ..generators.tuning import with_tuning
 from ..inversion.code_space import measure_code_space
+from ..inversion.identity_loss import IdentityNetwork
 from ..inversion.losses import LossWeights
-from ..inversion.optimise import Problem, Stage, optimise_code
+from ..inversion.optimise import Stage
 from ..inversion.perceptual import PerceptualDistance
-from ..layout import network_to_bytes, pictures_to_network
+from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
-from ..types import AlignedClip, EditedLatent
+from ..types import AlignedClip, EditedLatent, FaceTexture
+from .latent import layer_mask
+from .picture_change import FindFaces, PictureChange, compare_pictures
+from .picture_fit import FitFrame, fit_offset
+from .picture_frames import ClipCodes, carried_change, supporting_frames
+from .picture_report import PictureReport, measure_edit
 
 SIZE = 256
-STAGES = (Stage(128, 20, 0.12), Stage(256, 25, 0.1, exact=True))
+QUALITIES = {
+    "draft": (Stage(128, 24, 0.15),),
+    "normal": (Stage(128, 30, 0.15), Stage(256, 10, 0.08, exact=True)),
+    "fine": (Stage(128, 40, 0.15), Stage(256, 30, 0.1, exact=True)),
+}
 WEIGHTS = LossWeights(row_mean=0.0, size=0.001)
-_CHANGED = 0.02
-"""A place counts as changed from this mean difference on ([-1, 1])."""
-_UNCHANGED_WEIGHT = 0.3
+_FOCUS = 0.5
+"""Share of the loss that falls on what was changed, however small it is ..."""
+_LARGEST_FOCUS = 12.0
+"""... up to this weight against the rest."""
+_NO_CHANGE = 1e-5
+_NOT_ASKED = "The strength is 0: nothing was asked of the generator, and the texture carries all of it."
+
+
+@dataclass(frozen=True)
+class PictureEdit:
+    """What became of an edited picture."""
+
+    latent: EditedLatent
+    report: PictureReport
+    pictures: Tensor
+    """`(4, 3, S, S)` in [-1, 1], CPU: source, edited picture, the generator's version, what it could not express
+    (grey: nothing)."""
+    texture: FaceTexture | None
+    """To carry what the generator could not express; None: the clip has no face, nothing was changed, or the strength
+    is negative."""
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """How an edited picture becomes an edit."""
+
+    strength: float = 1.0
+    """Factor on the change of the code; 0 leaves all of it to the texture."""
+    layers: str = "all"
+    """Rows of the code that may change; see `editing.layer_mask`."""
+    quality: str = "normal"
+    """One of `QUALITIES`."""
+    support: int = 2
+    """So many other frames have to show the same change (0: only the edited one); needs their codes."""
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise ValueError(f"quality should be one of {', '.join(QUALITIES)}, but is {self.quality!r}.")
+        if self.support < 0:
+            raise ValueError(f"support should be 0 or more, but is {self.support}.")
 
 
 def edit_from_image(
@@ -41,77 +93,158 @@ def edit_from_image(
     *,
     perceptual: PerceptualDistance | None,
     strength: float = 1.0,
+    mask: Tensor | None = None,
+    codes: ClipCodes | None = None,
+    find_faces: FindFaces | None = None,
+    identity: IdentityNetwork | None = None,
     progress: Progress = silent,
 ) -> EditedLatent:
-    """Carry a picture edit of the first frame into the first code.
+    """Carry a picture edit of the first frame into the first code: `compare_pictures`, then `fit_picture`.
 
-    Args:
-        latent: what is edited so far; the new change is added.
-        edited_picture: `(H, W, 3)` or `(1, H, W, 3)` in [0, 1]: the whole first frame with its size unchanged, or its
-            square crop at any size.
-        aligned: where the first frame and its quad come from.
-        strength: factor on the change.
     Returns:
         The edited code; its last label says which share of the change the generator could express.
     Raises:
-        ValueError: the picture is neither the frame nor a square crop.
+        ValueError: as `compare_pictures` and `fit_picture`.
     """
     check_family("The first code", latent.family, generator.family)
-    generator = with_tuning(generator, latent.tuning)
-    device = generator.device
-    size = min(SIZE, generator.resolution)
-    original = crop_clip(aligned, [0], size).to(device)
-    edited = _as_crop(edited_picture, aligned, size).to(device)
-    change = edited - original
-    if float(change.abs().mean()) < 1e-4:
-        return replace(latent, edits=(*latent.edits, "picture (no change)"))
-    base = latent.base_w_plus_0[None].to(device)
-    with reuse_large_blocks():
-        with torch.no_grad():
-            reconstruction = generator.synthesize(base, size=size)
-        target = (reconstruction + change).clamp(-1, 1)
-        space = measure_code_space(generator)
-        problem = Problem(generator, target, _emphasis(change), perceptual, WEIGHTS, space, anchor=base)
-        stages = tuple(replace(stage, size=min(stage.size, size)) for stage in STAGES)
-        total = sum(stage.steps + 1 for stage in stages)
-        done = 0
-
-        def on_step(image: Tensor) -> None:
-            nonlocal done
-            done += 1
-            picture = network_to_bytes(torch.cat([target, F.interpolate(image.float(), size=size)], dim=3))[0]
-            progress(done, total, picture)
-
-        found = optimise_code(problem, base, stages, loss_target=0.0, on_step=on_step)
-        with torch.no_grad():
-            remaining = target - generator.synthesize(found.w_plus, size=size)
-    weight = (_emphasis(change) > 1).float()
-    expressed = 1 - float((remaining.square() * weight).sum() / (change.square() * weight).sum().clamp_min(1e-12))
-    delta = (found.w_plus - base)[0].cpu()
-    label = f"picture={strength:g} ({max(0.0, expressed):.0%} expressed)"
-    return replace(latent, w_plus_0=latent.w_plus_0 + strength * delta, edits=(*latent.edits, label))
-
-
-def _as_crop(picture: Tensor, aligned: AlignedClip, size: int) -> Tensor:
-    """`(1, 3, S, S)` in [-1, 1] of a whole frame or of a square crop."""
-    pictures = picture[None] if picture.ndim == 3 else picture[:1]
-    height, width = pictures.shape[1:3]
-    frame_size = (aligned.clip.height, aligned.clip.width)
-    if (height, width) == frame_size:
-        return crop(pictures[..., :3].float(), aligned.quads[:1], size)
-    if height != width:
-        raise ValueError(
-            f"The edited first frame should be the whole frame ({frame_size[1]} x {frame_size[0]} pixels) or its "
-            f"square crop, but is {width} x {height}. Connect the picture without resizing it, or a crop of it."
-        )
-    return F.interpolate(
-        pictures_to_network(pictures[..., :3].float()), size=(size, size), mode="bilinear", antialias=True
+    change = compare_pictures(aligned, edited_picture, mask=mask, find_faces=find_faces, identity=identity)
+    settings = PictureSettings(strength=strength)
+    found = fit_picture(
+        latent, change, aligned, generator, settings, perceptual=perceptual, codes=codes, progress=progress
     )
+    return found.latent
 
 
-def _emphasis(change: Tensor) -> Tensor:
-    """`(1, 1, S, S)` with mean 1: high where the picture was changed."""
-    changed = (change.abs().mean(dim=1, keepdim=True) > _CHANGED).float()
-    soft = F.avg_pool2d(changed, 9, stride=1, padding=4)
-    weight = _UNCHANGED_WEIGHT + (1 - _UNCHANGED_WEIGHT) * soft
+def fit_picture(
+    latent: EditedLatent,
+    change: PictureChange,
+    aligned: AlignedClip,
+    generator: Generator,
+    settings: PictureSettings | None = None,
+    *,
+    perceptual: PerceptualDistance | None,
+    codes: ClipCodes | None = None,
+    base: Tensor | None = None,
+    progress: Progress = silent,
+) -> PictureEdit:
+    """The smallest change of the code that shows what was changed in a picture, and nothing where nothing was.
+
+    Args:
+        latent: what is edited so far; the new change is added.
+        change: the frame before and after.
+        codes: of other frames, which then support that of the picture (see `picture_fit`).
+        base: `(L, D)` unedited code of the frame of the picture; None: that of the latent.
+        progress: called after each step with target and result side by side; may raise to cancel.
+    Raises:
+        ValueError: `layers` names no rows of the code, or the code belongs to another generator.
+    """
+    settings = settings or PictureSettings()
+    check_family("The first code", latent.family, generator.family)
+    rows = layer_mask(settings.layers, generator.num_ws)
+    generator = with_tuning(generator, latent.tuning)
+    if float(change.difference.abs().mean()) < _NO_CHANGE:
+        return _without_change(latent, change)
+    base = (latent.base_w_plus_0 if base is None else base).to(generator.device)
+    with reuse_large_blocks():
+        offset = torch.zeros_like(base[None])
+        if settings.strength:
+            frames = _fit_frames(base, change, aligned, generator, codes, settings.support)
+            offset = _search(generator, frames, perceptual, rows, QUALITIES[settings.quality], progress)
+        steps = [base[None], base + offset, base + settings.strength * offset]
+        size = change.source.shape[-1]
+        before, after, shown = (_picture(generator, code, size) for code in steps)
+    if not settings.strength:
+        change = replace(change, notes=(*change.notes, _NOT_ASKED))
+    report = measure_edit(change, before, after)
+    pictures = torch.cat([change.source, change.painted, shown.clamp(-1, 1), change.difference - (after - before)])
+    edited = latent.w_plus_0 + settings.strength * offset[0].cpu()
+    label = f"picture={settings.strength:g}" + ("" if settings.layers == "all" else f"@{settings.layers}")
+    label = f"{label} ({report.expressed:.0%} expressed)"
+    edited_latent = replace(latent, w_plus_0=edited, edits=(*latent.edits, label))
+    drawn = after if settings.strength > 1 else shown
+    texture = None if settings.strength < 0 else _texture(change, aligned, before[0], drawn[0])
+    return PictureEdit(edited_latent, report, pictures.clamp(-1, 1), texture)
+
+
+def _fit_frames(
+    base: Tensor,
+    change: PictureChange,
+    aligned: AlignedClip,
+    generator: Generator,
+    codes: ClipCodes | None,
+    support: int,
+) -> list[FitFrame]:
+    """The frame of the picture and those that support it."""
+    size = min(SIZE, generator.resolution)
+    changes = [(base, _resized(torch.cat([change.difference, change.changed], dim=1), size))]
+    if codes is not None and support:
+        for k in supporting_frames(aligned, codes, change.frame_index, support):
+            moved = carried_change(aligned, change, int(codes.frame_indices[k]), size)
+            changes.append((codes.w_plus[k], moved))
+    frames = []
+    for code, moved in changes:
+        own, moved = code[None].to(generator.device), moved.to(generator.device)
+        with torch.no_grad():
+            now = generator.synthesize(own, size=size)
+        frames.append(FitFrame(own, (now + moved[:, :3]).clamp(-1, 1), _emphasis(moved[:, 3:])))
+    return frames
+
+
+def _search(
+    generator: Generator,
+    frames: list[FitFrame],
+    perceptual: PerceptualDistance | None,
+    rows: Tensor,
+    stages: tuple[Stage, ...],
+    progress: Progress,
+) -> Tensor:
+    size = frames[0].target.shape[-1]
+    stages = tuple(replace(stage, size=min(stage.size, size)) for stage in stages)
+    total, done = sum(stage.steps for stage in stages), 0
+
+    def on_step(k: int, image: Tensor) -> None:
+        nonlocal done
+        done += 1
+        if not bool(torch.isfinite(image).all()):
+            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        pair = torch.cat([frames[k].target, F.interpolate(image.float(), size=size)], dim=3)
+        progress(done, total, network_to_bytes(pair)[0])
+
+    space = measure_code_space(generator)
+    return fit_offset(generator, frames, perceptual, space, stages, WEIGHTS, rows=rows, on_step=on_step)
+
+
+@torch.no_grad()
+def _picture(generator: Generator, w_plus: Tensor, size: int) -> Tensor:
+    """`(1, 3, size, size)`, CPU."""
+    fits = size <= generator.resolution and generator.resolution % size == 0 and size & (size - 1) == 0
+    return _resized(generator.synthesize(w_plus, size=size if fits else None).float().cpu(), size)
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _emphasis(changed: Tensor) -> Tensor:
+    """`(1, 1, S, S)` with mean 1: what was changed and the rest share the loss."""
+    area = float(changed.mean())
+    rest = (1 - _FOCUS) / max(1 - area, 1e-3)
+    inside = min(max(_FOCUS / max(area, 1e-3), rest), _LARGEST_FOCUS * rest)
+    weight = rest + (inside - rest) * changed
     return weight / weight.mean()
+
+
+def _without_change(latent: EditedLatent, change: PictureChange) -> PictureEdit:
+    report = PictureReport(1.0, 1.0, 1.0, 0.0, 0.0, change.likeness, change.notes)
+    pictures = torch.cat([change.source, change.painted, change.source, torch.zeros_like(change.source)])
+    return PictureEdit(replace(latent, edits=(*latent.edits, "picture (no change)")), report, pictures, None)
+
+
+def _texture(change: PictureChange, aligned: AlignedClip, before: Tensor, drawn: Tensor) -> FaceTexture | None:
+    index = change.frame_index
+    if not has_face(aligned.track) or not aligned.track.detected[index]:
+        return None
+    landmarks = unit_landmarks(aligned, Shots(aligned), index, 0.0, LANDMARK_SMOOTHING)
+    return make_texture(change.source[0], change.painted[0], before, drawn, change.changed[0], landmarks, index)
