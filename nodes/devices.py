@@ -56,7 +56,7 @@ class LoadedGenerator:
         comfy.model_management.load_models_gpu(
             [self.patcher], memory_required=WORK_BYTES_PER_PIXEL * generator.resolution**2, force_full_load=True
         )
-        _make_ordinary(generator)
+        make_ordinary(generator)
         return generator
 
     @property
@@ -76,7 +76,7 @@ def hold_generator(generator: Any) -> LoadedGenerator:
     return LoadedGenerator(patcher=patcher, generator_id=generator.generator_id, family=generator.family)
 
 
-def _make_ordinary(module: torch.nn.Module) -> None:
+def make_ordinary(module: torch.nn.Module) -> None:
     """Replace weights that another node's run moved between devices under inference mode by ordinary copies."""
     for part in module.modules():
         for name, weight in part.named_parameters(recurse=False):

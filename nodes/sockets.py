@@ -16,8 +16,12 @@ Latent = io.Custom("DYNODE_LATENT")
 """`dynode_core.types.EditedLatent`."""
 Sample = io.Custom("DYNODE_SAMPLE")
 """`dynode_core.types.TrajectorySample`."""
+Directions = io.Custom("DYNODE_DIRECTIONS")
+"""A tuple of `dynode_core.types.EditDirection`."""
 Faces = io.Custom("DYNODE_FACES")
 """`dynode_core.rendering.FaceFrames`: face pictures that are made when they are read."""
+Texture = io.Custom("DYNODE_TEXTURE")
+"""`dynode_core.types.FaceTexture`."""
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 """What ComfyUI's own MediaPipe Face Landmarker hands out; its name is ComfyUI's."""
 
