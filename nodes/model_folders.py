@@ -23,8 +23,8 @@ SAVED_CODES = "codes"
 _SAVED = {TRAJECTORIES: SAVED_TRAJECTORIES, CODES: SAVED_CODES}
 _SUFFIXES = {
     GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt"},
-    LANDMARKERS: {".task"},
-    DIRECTIONS: {".safetensors", ".npy", ".pt", ".pth"},
+    LANDMARKERS: {".task", ".tflite"},
+    DIRECTIONS: {".safetensors", ".npy", ".npz", ".pt", ".pth", ".tar"},
     PERCEPTUAL: {".pth"},
     IDENTITY: {".onnx"},
     TRAJECTORIES: {".safetensors"},

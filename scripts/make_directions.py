@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -42,10 +43,22 @@ BLENDSHAPES = {
     "brows up": (3, 4, 5),
 }
 """Attribute -> indices into mediapipe's 52 blendshapes, averaged."""
+MORE_BLENDSHAPES = {
+    "squint": ((19, 20), ()),
+    "brows down": ((1, 2), ()),
+    "pucker": ((38,), ()),
+    "look right": ((14, 15), (13, 16)),
+    "look up": ((17, 18), (11, 12)),
+}
+"""Attribute -> blendshapes that are averaged, less others. Right is the right edge of the picture."""
+LIGHT = ("bright face", "warm face", "light from the right", "bright background")
 POSE = {"yaw": 0, "pitch": 1, "roll": 2}
+REJECTED: tuple[str, ...] = ()
+"""Attributes whose direction does not do on fresh faces what its name says, or does something else as much."""
 MAX_SPREAD = 3.0
 """Attributes are clipped to so many standard deviations: a blink must not dominate."""
 EXPRESSION_DEPTH = (0.17, 0.44)
+LIGHT_DEPTH = (0.44, 1.0)
 POSE_DEPTH = (0.0, 0.44)
 EXPRESSION_NORM = 1.2
 """Length of an expression's direction per row: at strength 3 the change is plain to see."""
@@ -59,6 +72,21 @@ def attributes(blendshapes: Tensor, pose_deg: Tensor) -> dict[str, Tensor]:
     """The named attributes, `(N,)` each, from blendshapes `(N, 52)` and poses `(N, 3)`."""
     found = {name: blendshapes[:, list(indices)].mean(1) for name, indices in BLENDSHAPES.items()}
     return found | {name: pose_deg[:, column] for name, column in POSE.items()}
+
+
+def more_attributes(blendshapes: Tensor, pictures: Tensor) -> dict[str, Tensor]:
+    """Further attributes, `(N,)` each, from blendshapes `(N, 52)` and `(N, 64, 64, 3)` uint8 pictures."""
+    found = {}
+    for name, (plus, minus) in MORE_BLENDSHAPES.items():
+        found[name] = blendshapes[:, list(plus)].mean(1)
+        if minus:
+            found[name] = found[name] - blendshapes[:, list(minus)].mean(1)
+    images = pictures.double() / 255
+    face = images[:, 20:48, 20:44]
+    sides = face[:, :, 12:].mean((1, 2, 3)) - face[:, :, :12].mean((1, 2, 3))
+    background = torch.cat([images[:, :, :6], images[:, :, -6:]], dim=2).mean((1, 2, 3))
+    warmth = face[..., 0].mean((1, 2)) - face[..., 2].mean((1, 2))
+    return found | dict(zip(LIGHT, (face.mean((1, 2, 3)), warmth, sides, background), strict=True))
 
 
 def nuisances(pictures: Tensor) -> Tensor:
@@ -75,26 +103,37 @@ def standardise(values: Tensor) -> Tensor:
 
 
 def fit(samples: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One `(D,)` direction per attribute."""
+    """One `(D,)` direction per attribute: the first ones among themselves, further ones with all others held."""
     seen = samples["detected"].bool()
-    named = attributes(samples["blendshapes"][seen].double(), samples["pose_deg"][seen].double())
-    values = standardise(torch.stack(list(named.values()), 1))
-    light = standardise(nuisances(samples["pictures"][seen]))
+    blendshapes, pictures = samples["blendshapes"][seen].double(), samples["pictures"][seen]
     w = samples["w"][seen].double()
+    first = attributes(blendshapes, samples["pose_deg"][seen].double())
+    directions = _fit_together(w, first, standardise(nuisances(pictures)))
+    both = first | more_attributes(blendshapes, pictures)
+    return directions | {name: row for name, row in _fit_together(w, both).items() if name not in directions}
+
+
+def _fit_together(w: Tensor, named: dict[str, Tensor], light: Tensor | None = None) -> dict[str, Tensor]:
+    values = standardise(torch.stack(list(named.values()), 1))
     w = w - w.mean(0)
     covariance = w.T @ w / len(w)
     ridge = READ_RIDGE * covariance.diagonal().mean() * torch.eye(w.shape[1], dtype=torch.double)
     read_out = torch.linalg.solve(covariance + ridge, w.T @ values / len(w))
     raising_one = read_out @ torch.linalg.inv(read_out.T @ read_out)
-    design = torch.cat([values, light], dim=1)
+    design = values if light is None else torch.cat([values, light], dim=1)
     average_change = torch.linalg.lstsq(design, w).solution
     directions = {}
     for i, name in enumerate(named):
-        if name in POSE:
+        if name in POSE or name in LIGHT:
             directions[name] = average_change[i].float()
         else:
             directions[name] = (EXPRESSION_NORM * raising_one[:, i] / raising_one[:, i].norm()).float()
     return directions
+
+
+def depth_of(name: str) -> tuple[float, float]:
+    """Which layers draw it, as fractions of the depth."""
+    return POSE_DEPTH if name in POSE else LIGHT_DEPTH if name in LIGHT else EXPRESSION_DEPTH
 
 
 @torch.no_grad()
@@ -106,10 +145,13 @@ def measure_effects(generator: Generator, directions: dict[str, EditDirection]) 
     with reuse_large_blocks(), FaceLandmarker(find_landmarker()) as landmarker:
 
         def measured(code: Tensor) -> dict[str, float] | None:
-            faces = landmarker.detect(network_to_bytes(generator.synthesize(code[None], size=512))[0])
+            image = generator.synthesize(code[None], size=512)
+            faces = landmarker.detect(network_to_bytes(image)[0])
             if not faces or faces[0].blendshapes is None or faces[0].pose_deg is None:
                 return None
-            raw = attributes(torch.from_numpy(faces[0].blendshapes[None]), torch.from_numpy(faces[0].pose_deg[None]))
+            shapes = torch.from_numpy(faces[0].blendshapes[None])
+            raw = attributes(shapes, torch.from_numpy(faces[0].pose_deg[None]))
+            raw |= more_attributes(shapes, torch.from_numpy(network_to_bytes(F.avg_pool2d(image, 8))))
             return {name: float(value[0]) for name, value in raw.items()}
 
         for name, direction in directions.items():
@@ -118,7 +160,7 @@ def measure_effects(generator: Generator, directions: dict[str, EditDirection]) 
             both = [(low, high) for low, high in pairs if low and high]
             effects[name] = {
                 other: round(float(np.mean([high[other] - low[other] for low, high in both])) / (2 * TEST_STRENGTH), 4)
-                for other in directions
+                for other in both[0][0]
             }
             print(name, effects[name], flush=True)
     return effects
@@ -131,7 +173,8 @@ def main() -> None:
     args = parser.parse_args()
     samples = load_tensors(args.samples)
     directions = fit(samples)
-    depths = {name: {"depth": POSE_DEPTH if name in POSE else EXPRESSION_DEPTH} for name in directions}
+    directions = {name: row for name, row in directions.items() if name not in REJECTED}
+    depths = {name: {"depth": depth_of(name)} for name in directions}
     SHIPPED_FILE.parent.mkdir(exist_ok=True)
     metadata = {"faces": str(len(samples["w"])), "directions": json.dumps(depths)}
     save_file({name: direction.contiguous() for name, direction in directions.items()}, SHIPPED_FILE, metadata)

@@ -88,7 +88,8 @@ def test_edit_first_latent_takes_a_sampled_code_and_refuses_directions_of_faces(
 ) -> None:
     edit = node_module("edit").EditFirstLatent
     (latent,), _ = sample(node_module, loaded, 5, 1)
-    edited, preview = edit.execute(latent, loaded, "none", 2.0, "all", 1.0).result
+    edited, preview, report = edit.execute(latent, loaded, "none", 2.0, "all", 1.0).result
+    assert report.startswith("edits: none")
     assert torch.equal(edited.w_plus_0, latent.w_plus_0) and preview.shape == (1, 64, 128, 3)
     with pytest.raises(ValueError, match="width"):
         edit.execute(latent, loaded, "smile", 2.0, "all", 1.0)

@@ -12,10 +12,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..checkpoints.npz import load_npz, npz_names
@@ -67,13 +70,37 @@ def read_direction_file(path: Path, family: str) -> dict[str, Edit]:
             f"{path.name} should hold a direction of shape (D,), (1, D), (L, D) or (1, L, D), GANSpace components, a "
             f"latent transformer or a StyleCLIP mapper, but holds {len(tensors)} tensors ({shapes})."
         )
-    if len(usable) == 1:
-        return {"": _direction(path, path.stem, next(iter(usable.values())), family)}
     settings = _settings(path)
+    if len(usable) == 1:
+        name, tensor = next(iter(usable.items()))
+        return {"": _direction(path, path.stem, tensor, family, settings.get(name))}
     return {
         name: _direction(path, f"{path.stem}[{name}]", tensor, family, settings.get(name))
         for name, tensor in usable.items()
     }
+
+
+def save_directions(directions: Sequence[EditDirection], path: Path) -> None:
+    """Write directions, with their families and the depth they act on, as a file that `read_direction_file` reads.
+
+    Raises:
+        ValueError: none, two of one name, or `path` does not end in .safetensors.
+    """
+    names = [direction.name for direction in directions]
+    if path.suffix != ".safetensors" or not names or len(set(names)) != len(names):
+        raise ValueError(
+            "Directions are written to a .safetensors file, each with a name of its own, but the file is "
+            f"{path.name!r} and the names are {names}."
+        )
+    settings = {d.name: {"depth": list(d.depth), "family": d.family} for d in directions}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        tensors = {direction.name: direction.direction.contiguous().clone() for direction in directions}
+        save_file(tensors, part, {"directions": json.dumps(settings)})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def entry_names(path: Path) -> list[str]:
@@ -136,11 +163,12 @@ def _refuse_style_space(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _direction(
-    path: Path, name: str, rows: Tensor, family: str, depth: tuple[float, float] | None = None
+    path: Path, name: str, rows: Tensor, family: str, settings: Mapping[str, Any] | None = None
 ) -> EditDirection:
     equal_rows = rows.ndim == 1 or bool((rows == rows[:1]).all())
-    own = _named_family(path) or (w_family(family) if equal_rows else family)
-    return EditDirection(name, rows, own, depth or (0.0, 1.0))
+    said = settings or {}
+    own = said.get("family") or _metadata(path).get("family") or (w_family(family) if equal_rows else family)
+    return EditDirection(name, rows, own, said.get("depth", (0.0, 1.0)))
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -150,15 +178,16 @@ def _metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def _named_family(path: Path) -> str | None:
-    """The family that a file of ours says in its metadata."""
-    return _metadata(path).get("family") or None
-
-
-def _settings(path: Path) -> dict[str, tuple[float, float]]:
-    """Depth of each direction of a file of ours with several."""
+def _settings(path: Path) -> dict[str, dict[str, Any]]:
+    """Depth and family of each direction of a file that `save_directions` wrote."""
     try:
         entries = json.loads(_metadata(path).get("directions", "{}"))
-        return {name: (float(entry["depth"][0]), float(entry["depth"][1])) for name, entry in entries.items()}
+        return {
+            name: {
+                "depth": (float(entry["depth"][0]), float(entry["depth"][1])),
+                "family": str(entry.get("family", "")),
+            }
+            for name, entry in entries.items()
+        }
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..families import MOBILE, STYLEGAN2, counterpart, parse_family, row_map, shares_w
 from ..rows import depth_mask
 from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
+from .conditional import keeping
 from .networks import NetworkEdit
 
 W_FAMILY = "ffhq-w"
@@ -37,7 +39,11 @@ def first_latent(source: InvertedClip | LatentTrajectory | EditedLatent) -> Edit
 
 
 def apply_direction(
-    latent: EditedLatent, direction: EditDirection | NetworkEdit, strength: float, layers: str = "all"
+    latent: EditedLatent,
+    direction: EditDirection | NetworkEdit,
+    strength: float,
+    layers: str = "all",
+    keep: Sequence[EditDirection | NetworkEdit] = (),
 ) -> EditedLatent:
     """Add `strength` times the direction to the chosen rows of the code; edits add up in any order.
 
@@ -45,16 +51,27 @@ def apply_direction(
 
     Args:
         layers: a preset of `LAYER_PRESETS`, or rows such as "0-7" or "0,1,4-6".
+        keep: other directions along which the code stays where it is (see `conditional.keeping`).
     Raises:
-        ValueError: the direction does not fit the code, or `layers` names no rows of it.
+        ValueError: the direction does not fit the code, `layers` names no rows of it, or nothing is left of it.
     """
-    if isinstance(direction, NetworkEdit):
-        direction = direction.at(latent.w_plus_0, latent.family)
-    delta = direction_rows(direction, latent.w_plus_0.shape, latent.family)
-    mask = layer_mask(layers, len(latent.w_plus_0)) * depth_mask(direction.depth, len(latent.w_plus_0))
-    edited = latent.w_plus_0 + strength * mask[:, None] * delta
+    delta = applied_rows(direction, latent.w_plus_0, latent.family, layers)
+    if keep:
+        delta = keeping(delta, [applied_rows(other, latent.w_plus_0, latent.family) for other in keep])
     label = f"{direction.name}={strength:g}" + ("" if layers == "all" else f"@{layers}")
-    return replace(latent, w_plus_0=edited, edits=(*latent.edits, label))
+    label += f" keeping {' and '.join(other.name for other in keep)}" if keep else ""
+    return replace(latent, w_plus_0=latent.w_plus_0 + strength * delta, edits=(*latent.edits, label))
+
+
+def applied_rows(edit: EditDirection | NetworkEdit, code: Tensor, family: str, layers: str = "all") -> Tensor:
+    """`(L, D)`: what strength 1 adds to the `(L, D)` `code`, 0 on the rows that are left alone.
+
+    Raises:
+        ValueError: as `apply_direction`.
+    """
+    direction = edit.at(code, family) if isinstance(edit, NetworkEdit) else edit
+    mask = layer_mask(layers, len(code)) * depth_mask(direction.depth, len(code))
+    return mask[:, None] * direction_rows(direction, code.shape, family)
 
 
 def check_direction_fits(direction: EditDirection | NetworkEdit, shape: torch.Size, family: str) -> None:
