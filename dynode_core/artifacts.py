@@ -154,7 +154,7 @@ def _names() -> str:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # a copy: the format knows no tensors that share memory
 
 
 def plain_facts(value: Any) -> Any:

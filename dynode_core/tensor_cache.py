@@ -60,6 +60,21 @@ class TensorCache:
                 path.unlink(missing_ok=True)
 
 
+def folder_bytes(folder: Path) -> int:
+    """What the entries of a cache take on the disk, unfinished ones included."""
+    return sum(path.stat().st_size for path in _entries(folder))
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete every entry of a cache; other files in the folder stay."""
+    for path in _entries(folder):
+        path.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [path for pattern in ("*.safetensors", "*.part.*") for path in folder.glob(pattern) if path.is_file()]
+
+
 def content_key(parts: Iterable[Tensor | np.ndarray | str]) -> str:
     """SHA-256 prefix over tensors, arrays and strings, in order."""
     digest = hashlib.sha256()

@@ -7,6 +7,7 @@ import logging
 import torch
 
 from ..dynode_core.inversion import IdentityNetwork, PerceptualDistance, load_perceptual
+from ..dynode_core.inversion.lpips import find_lpips, load_lpips
 from ..dynode_core.model_files import IDENTITY, find_identity, find_perceptual
 from . import model_folders
 
@@ -18,6 +19,16 @@ def perceptual_on(device: torch.device) -> PerceptualDistance:
         FileNotFoundError: its weights are not installed; says how to get them.
     """
     return load_perceptual(find_perceptual(model_folders.folders(model_folders.PERCEPTUAL)), device)
+
+
+def best_perceptual_on(device: torch.device) -> PerceptualDistance:
+    """LPIPS on `device` where its two weight files are on the machine, else ST-LPIPS; its `name` says which.
+
+    Raises:
+        FileNotFoundError: neither is.
+    """
+    files = find_lpips(model_folders.folders(model_folders.PERCEPTUAL))
+    return perceptual_on(device) if files is None else load_lpips(files, device)
 
 
 def identity_on(device: torch.device) -> IdentityNetwork | None:

@@ -181,6 +181,14 @@ def test_saved_codes_say_what_they_are_of(generator: MobileStyleGAN, codes: Inve
     assert "found for another clip" in describe_codes(other_clip)
 
 
+def test_codes_of_every_frame_are_saved_though_their_times_are_those_of_the_clip(
+    generator: MobileStyleGAN, codes: InvertedClip, tmp_path: Path
+) -> None:
+    every = replace(codes, times=codes.frame_times[:3], frame_times=codes.frame_times[:3])
+    save_artifact(every, tmp_path / "c.safetensors")
+    assert load_codes(tmp_path / "c.safetensors", generator).times.tolist() == every.times.tolist()
+
+
 def test_saved_codes_of_the_other_architecture_leave_their_tuned_weights_behind(
     codes: InvertedClip, tmp_path: Path
 ) -> None:

@@ -52,20 +52,25 @@ def with_tuning(generator: G, tuning: Tuning | None) -> G:
     return _copy_sharing(generator, {name: weight.to(generator.device) for name, weight in tuning.weights.items()})
 
 
-def tunable_copy(generator: G, tuning: Tuning | None = None) -> tuple[G, dict[str, nn.Parameter]]:
+def tunable_copy(
+    generator: G, tuning: Tuning | None = None, *, size: int = TUNED_SIZE
+) -> tuple[G, dict[str, nn.Parameter]]:
     """A copy whose tunable weights are its own and require gradients, and these weights by name.
 
+    Args:
+        tuning: what was tuned before. Of it, weights that act on more than `size` pixels are in the copy and stay.
+        size: weights that act on feature maps of at most so many pixels are tuned.
     Raises:
         TypeError: this kind of generator can't be tuned.
     """
     if not isinstance(generator, Tunable):
         raise TypeError(f"A {type(generator).__name__} can't be tuned: it does not name its tunable weights.")
     assert isinstance(generator, nn.Module)
-    own = generator.tunable_parameters(TUNED_SIZE)
-    tuned = tuning.weights if tuning is not None else {}
-    copied = _copy_sharing(generator, {name: tuned.get(name, weight).to(weight) for name, weight in own.items()})
+    own = generator.tunable_parameters(size)
+    tuned = {name: weight.to(generator.device) for name, weight in tuning.weights.items()} if tuning is not None else {}
+    copied = _copy_sharing(generator, {**{name: weight.detach() for name, weight in own.items()}, **tuned})
     assert isinstance(copied, Tunable)
-    parameters = copied.tunable_parameters(TUNED_SIZE)
+    parameters = copied.tunable_parameters(size)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     return copied, parameters

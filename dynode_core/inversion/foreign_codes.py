@@ -1,7 +1,8 @@
 """Codes that other programs wrote: which tensor of a file they are, and to which frames they belong.
 
-Layouts in circulation: NVIDIA's projector `projected_w.npz` {w: (1, L, D)}; e4e `latents.pt` (N, L, D); STIT {generator,
-pivots (N, L, D), quads}; PTI one (1, L, D) per file; lists and dictionaries with a code per picture; W codes (N, D).
+Layouts in circulation: NVIDIA's projector `projected_w.npz` {w: (1, L, D)}; e4e `latents.pt` (N, L, D); STIT
+{generator, pivots (N, L, D), quads}; PTI one (1, L, D) per file; lists and dictionaries with a code per picture; W
+codes (N, D).
 """
 
 from __future__ import annotations
@@ -125,16 +126,17 @@ def _fitting(path: Path, tensors: dict[str, Tensor], w_dim: int) -> Tensor:
     )
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key: frame_2 before frame_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _as_rows(path: Path, codes: Tensor, generator: Generator, layout: str) -> tuple[Tensor, list[str]]:
     """`(K, L, D)` codes of the generator, and what was done to them."""
     if layout not in LAYOUTS:
         raise ValueError(f"layout should be one of {', '.join(LAYOUTS)}, but is {layout!r}.")
-    num_ws, notes = generator.num_ws, []
+    num_ws = generator.num_ws
+    notes: list[str] = []
     other = counterpart(generator.family)
     other_family = parse_family(other) if other else None
     other_rows = other_family.num_ws if other_family else None

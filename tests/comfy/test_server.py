@@ -18,6 +18,15 @@ NODE_NAMES = {
     "DynODE_Invert": "StyleGAN2 Invert",
     "DynODE_FitTrajectory": "Fit Trajectory ODE (GPU DOPRI5)",
     "DynODE_EditFirstLatent": "Edit First Latent",
+    "DynODE_EditFromPicture": "Edit From Picture",
+    "DynODE_CarryTexture": "Carry Texture",
+    "DynODE_EditByText": "Edit By Text",
+    "DynODE_FindDirections": "Find Directions",
+    "DynODE_DirectionFromScores": "Direction From Scores",
+    "DynODE_SaveDirections": "Save Directions",
+    "DynODE_PreviewDirections": "Preview Directions",
+    "DynODE_EditOverTime": "Edit Over Time",
+    "DynODE_TransferEdit": "Transfer Edit",
     "DynODE_SampleLatents": "Sample Latents",
     "DynODE_MixLatents": "Mix Latents",
     "DynODE_SolveAtTimes": "Solve At Times",
@@ -29,6 +38,9 @@ NODE_NAMES = {
     "DynODE_LoadTrajectory": "Load Trajectory",
     "DynODE_SaveCodes": "Save Codes",
     "DynODE_LoadCodes": "Load Codes",
+    "DynODE_InversionReport": "Inversion Report",
+    "DynODE_PivotalTuning": "Pivotal Tuning",
+    "DynODE_ClearCaches": "Clear Caches",
 }
 WORKFLOWS = ["edit_face_video", "slow_motion", "edit_first_frame_image"]
 NUMBERS = {"INT", "FLOAT"}
