@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..dynode_core.editing.directions import expression_directions
 from ..dynode_core.faces.crop import crop_clip
 from ..dynode_core.generators import Generator
-from ..dynode_core.inversion import QUALITIES, InversionSettings, invert_clip
+from ..dynode_core.inversion import QUALITIES, InversionSettings, LossWeights, invert_clip
+from ..dynode_core.inversion.settings import NEAR_W, SPACES
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
 from ..dynode_core.spread import spread
@@ -19,6 +22,7 @@ from .judges import identity_on, perceptual_on
 from .pictures import sheet
 from .progress import NodeProgress
 
+WEIGHTS = LossWeights()
 SHEET_KEYFRAMES = 6
 SHEET_TILE_PX = 256
 
@@ -60,7 +64,19 @@ class Invert(io.ComfyNode):
         loss_target: float,
         max_steps: int,
         tune_generator: bool,
+        space: str = NEAR_W,
+        perceptual_weight: float = WEIGHTS.perceptual,
+        pixel_weight: float = WEIGHTS.pyramid,
+        likeness_weight: float = WEIGHTS.identity,
+        eyes_and_mouth: float = WEIGHTS.eyes_and_mouth,
     ) -> io.NodeOutput:
+        weights = replace(
+            WEIGHTS,
+            perceptual=perceptual_weight,
+            pyramid=pixel_weight,
+            identity=likeness_weight,
+            eyes_and_mouth=eyes_and_mouth,
+        )
         settings = InversionSettings(
             quality=quality,
             keyframe_every=keyframe_every,
@@ -68,6 +84,8 @@ class Invert(io.ComfyNode):
             loss_target=loss_target,
             max_steps=max_steps,
             tune=tune_generator,
+            space=space,
+            weights=weights,
         )
         model = generator.ready()
         inverted = invert_clip(
@@ -142,7 +160,45 @@ def _inputs() -> list[io.Input]:
             "codes; the loaded generator itself is not changed. Not done in draft quality.",
             advanced=True,
         ),
+        *_loss_inputs(),
     ]
+
+
+def _loss_inputs() -> list[io.Input]:
+    """Optional, so that older workflows run as they are."""
+    return [
+        io.Combo.Input(
+            "space",
+            options=list(SPACES),
+            default=NEAR_W,
+            optional=True,
+            tooltip="Where codes may lie. W: easiest to edit, least like the clip. W+: closest, edits break. W+ near "
+            "W: between them, with a penalty on how far the rows of a code differ.",
+            advanced=True,
+        ),
+        _weight("perceptual_weight", WEIGHTS.perceptual, "Weight of the perceptual distance."),
+        _weight("pixel_weight", WEIGHTS.pyramid, "Weight of the difference of pixels at four sizes."),
+        _weight("likeness_weight", WEIGHTS.identity, "Weight of the face embedder, where it is installed."),
+        _weight(
+            "eyes_and_mouth",
+            WEIGHTS.eyes_and_mouth,
+            "How much eyes and mouth count beside the cheeks. More keeps expressions, less keeps the rest.",
+        ),
+    ]
+
+
+def _weight(name: str, default: float, tooltip: str) -> io.Input:
+    return io.Float.Input(
+        name,
+        default=default,
+        min=0.0,
+        max=100.0,
+        step=0.05,
+        round=0.001,
+        optional=True,
+        tooltip=tooltip,
+        advanced=True,
+    )
 
 
 NODES = [Invert]

@@ -41,6 +41,27 @@ class CodeSpace:
         return self.w_avg + (coordinates * self.deviations) @ self.axes.T
 
 
+@dataclass(frozen=True)
+class SharedRows(CodeSpace):
+    """The same space for codes of W: one row of coordinates, which all rows of a code share."""
+
+    num_ws: int
+
+    def encode(self, w_plus: Tensor) -> Tensor:
+        """`(..., L, D)` codes to `(..., 1, D)` coordinates of their mean row."""
+        return super().encode(w_plus).mean(dim=-2, keepdim=True)
+
+    def decode(self, coordinates: Tensor) -> Tensor:
+        """`(..., 1, D)` coordinates to `(..., L, D)` codes with equal rows, differentiable."""
+        w = super().decode(coordinates)
+        return w.expand(*w.shape[:-2], self.num_ws, w.shape[-1]).contiguous()
+
+    @classmethod
+    def of(cls, space: CodeSpace, num_ws: int) -> SharedRows:
+        """W in the coordinates of `space`."""
+        return cls(space.w_avg, space.axes, space.deviations, num_ws)
+
+
 @torch.no_grad()
 def measure_code_space(generator: Generator) -> CodeSpace:
     """Estimate the space from seeded samples of the mapping network, on the generator's device."""

@@ -17,8 +17,10 @@ EXPRESSION_WEIGHT = 6.0
 _BLUR_SHARE = 0.015
 
 
-def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
+def emphasis_map(aligned: AlignedClip, index: int, size: int, expression_weight: float = EXPRESSION_WEIGHT) -> Tensor:
     """`(1, 1, S, S)` float32 weights with mean 1 for the crop of frame `index` at `size` pixels.
+
+    `expression_weight` is that of eyes and lips before the mean is taken out; cheeks have 1.
 
     Without a face mesh (68 points, or a frame without detection) all places weigh the same.
     """
@@ -36,7 +38,7 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int) -> Tensor:
     features: list[tuple[tuple[int, ...], float]] = [
         (feature, FEATURE_WEIGHT) for feature in (RIGHT_BROW, LEFT_BROW, NOSE)
     ]
-    features += [(feature, EXPRESSION_WEIGHT) for feature in (LEFT_EYE, RIGHT_EYE, LIPS)]
+    features += [(feature, expression_weight) for feature in (LEFT_EYE, RIGHT_EYE, LIPS)]
     for feature, weight in features:
         outline = points[list(feature)]
         grown = outline.mean(axis=0) + 1.35 * (outline - outline.mean(axis=0)) * (1.0, 1.3)

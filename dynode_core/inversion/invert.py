@@ -25,7 +25,7 @@ from ..tensor_cache import TensorCache, content_key
 from ..tuning_files import pack_tuning, unpack_tuning
 from ..types import AlignedClip, EditDirection, InvertedClip
 from .cache import KeyframeCache
-from .code_space import measure_code_space
+from .code_space import SharedRows, measure_code_space
 from .emphasis import emphasis_map, has_mesh
 from .expression_shift import expression_shift
 from .identity_loss import IdentityNetwork
@@ -34,7 +34,7 @@ from .keyframes import choose_keyframes, crop_coordinates
 from .losses import ReconstructionLoss, code_penalty
 from .optimise import OptimisedCode, Problem, optimise_code
 from .perceptual import PerceptualDistance
-from .settings import SIZE, InversionSettings
+from .settings import SIZE, W_ONLY, InversionSettings
 from .thumbnail_encoder import load_thumbnail_encoder
 
 _KEPT_LOSSES = 64
@@ -93,6 +93,7 @@ def invert_clip(
             "identity": identity.name if identity is not None else "none",
             "tuned": joint.tuning is not None,
             "quality": settings.quality,
+            "space": settings.space,
             "source": aligned.clip.clip_id,
         },
         tuning=joint.tuning,
@@ -131,11 +132,13 @@ class _Run:
         self._judges, self._expressions = judges, expressions
         self._cache, self._progress, self._indices = cache, progress, indices
         self._landmarks = crop_coordinates(aligned)
-        self._space = measure_code_space(generator)
+        space = measure_code_space(generator)
+        self._space = SharedRows.of(space, generator.num_ws) if settings.space == W_ONLY else space
         self._encoder = load_thumbnail_encoder(generator.family)
         self._size = min(SIZE, generator.resolution)
         sides = quad_sides_px(aligned.quads[indices])
         self._detail_px = [min(self._size, math.ceil(side)) for side in sides]
+        self._weights = settings.loss_weights.for_detail(min(1.0, float(np.median(sides)) / self._size))
         self._targets: list[Tensor] = []
         for index in indices:
             progress(0, 1)  # reading a long clip takes a while, and may be cancelled
@@ -144,15 +147,14 @@ class _Run:
         self._joint = settings.joint_stages(self._size, can_tune=isinstance(generator, Tunable))
         first, visits = sum(stage.steps + 1 for stage in self._first), sum(stage.visits for stage in self._joint)
         self._total, self._done = first + visits * len(indices), 0
+        if not settings.together:
+            self._total = first * len(indices)
 
     def all_codes(self) -> JointResult:
         """The first keyframe alone, then all of them from there."""
-        key = self._base_key()
-        cache = KeyframeCache(self._cache)
-        code = cache.get(key)
-        if code is None:
-            code = self._first_code()
-            cache.put(key, code)
+        if not self._settings.together:
+            return self._codes_apart()
+        key, code = self._base_key(0), self._code_alone(0)
         self._done = self._total - sum(stage.visits for stage in self._joint) * len(self._indices)
         self._progress(self._done, self._total)
         start = self._guesses(code.w_plus.to(self._generator.device))
@@ -170,15 +172,30 @@ class _Run:
             result = found
         return result
 
-    def _first_code(self) -> OptimisedCode:
-        target = self._target(0)
-        return optimise_code(
-            self._problem(0),
-            self._encoded(target),
-            self._first,
-            loss_target=self._settings.loss_target,
-            on_step=lambda image: self._show(0, image),
-        )
+    def _codes_apart(self) -> JointResult:
+        """Every keyframe alone."""
+        codes = []
+        for k in range(len(self._indices)):
+            codes.append(self._code_alone(k))
+            self._done = (k + 1) * self._total // len(self._indices)
+            self._progress(self._done, self._total)
+        found = torch.cat([code.w_plus.to(self._generator.device) for code in codes])
+        return JointResult(found, None, tuple(code.loss for code in codes))
+
+    def _code_alone(self, k: int) -> OptimisedCode:
+        """The code of one keyframe, from the encoder's guess; kept and found again."""
+        key, cache = self._base_key(k), KeyframeCache(self._cache)
+        code = cache.get(key)
+        if code is None:
+            code = optimise_code(
+                self._problem(k),
+                self._encoded(self._target(k)),
+                self._first,
+                loss_target=self._settings.loss_target,
+                on_step=lambda image: self._show(k, image),
+            )
+            cache.put(key, code)
+        return code
 
     def _guesses(self, first: Tensor) -> Tensor:
         """`(K, L, D)`: the first code, moved by what the encoder and the blendshapes saw change since then."""
@@ -194,7 +211,7 @@ class _Run:
         saved = self._cache.get(round_key)
         if saved is not None and "steps" in saved:
             self._done += int(saved["steps"])
-        is_last, weights = stage is self._joint[-1], self._settings.weights
+        is_last, weights = stage is self._joint[-1], self._weights
         return refine_together(
             self._generator,
             before.w_plus,
@@ -214,21 +231,22 @@ class _Run:
         w = self._generator.w_avg[None] if self._encoder is None else self._encoder(target.cpu()).to(target.device)
         return w[:, None].expand(-1, self._generator.num_ws, -1)
 
-    def _base_key(self) -> str:
-        settings = f"{self._first}{self._settings.loss_target}{self._settings.weights}"
-        detail = str(self._detail_px)
-        return content_key([self._generator.generator_id, self._judges.names, settings, detail, self._targets[0]])
+    def _base_key(self, k: int) -> str:
+        """Of the code that keyframe `k` gets alone."""
+        settings = f"{self._first}{self._settings.loss_target}{self._weights}{self._settings.space}"
+        detail = str(self._detail_px if self._settings.together else self._detail_px[k])
+        return content_key([self._generator.generator_id, self._judges.names, settings, detail, self._targets[k]])
 
     def _target(self, k: int) -> Tensor:
         return self._targets[k].to(self._generator.device)
 
     def _problem(self, k: int) -> Problem:
         index, target = int(self._indices[k]), self._target(k)
-        emphasis = emphasis_map(self._aligned, index, self._size).to(target.device)
+        emphasis = emphasis_map(self._aligned, index, self._size, self._weights.eyes_and_mouth).to(target.device)
         identity = None
         if self._judges.identity is not None and has_mesh(self._aligned, index):
             identity = self._judges.identity.loss_for(target, self._landmarks[index] + 0.5)
-        perceptual, weights = self._judges.perceptual, self._settings.weights
+        perceptual, weights = self._judges.perceptual, self._weights
         return Problem(
             self._generator, target, emphasis, perceptual, weights, self._space, identity, self._detail_px[k]
         )

@@ -36,6 +36,11 @@ QUALITIES: dict[str, Quality] = {
 }
 
 
+NEAR_W, W_PLUS, W_ONLY = "W+ near W", "W+", "W"
+SPACES = (NEAR_W, W_PLUS, W_ONLY)
+"""Where codes may lie: rows that differ little (a penalty on their differences), freely, or not at all."""
+
+
 @dataclass(frozen=True)
 class InversionSettings:
     """How much work goes into the codes."""
@@ -54,10 +59,17 @@ class InversionSettings:
     tune: bool = True
     """Whether the generator is tuned to the person, where the quality says how."""
     weights: LossWeights = field(default_factory=LossWeights)
+    space: str = NEAR_W
+    """One of `SPACES`."""
+    together: bool = True
+    """False finds each keyframe alone, by the steps of the first one: to measure what refining them together is
+    worth."""
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
             raise ValueError(f"quality should be one of {', '.join(QUALITIES)}, but is {self.quality!r}.")
+        if self.space not in SPACES:
+            raise ValueError(f"space should be one of {', '.join(SPACES)}, but is {self.space!r}.")
         if self.keyframe_every < 0 or self.max_keyframes < 0 or self.max_keyframes == 1:
             raise ValueError(
                 f"keyframe_every = {self.keyframe_every} and max_keyframes = {self.max_keyframes}: use 0 for "
@@ -67,6 +79,11 @@ class InversionSettings:
             raise ValueError(
                 f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
             )
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """`weights`, without the penalty on differences of rows where `space` leaves them free."""
+        return replace(self.weights, row_mean=0.0) if self.space == W_PLUS else self.weights
 
     def first_stages(self, resolution: int = SIZE) -> tuple[Stage, ...]:
         """The stages of the first keyframe, within `max_steps` and the generator's resolution."""
