@@ -216,11 +216,11 @@ def pivotal(bench: Bench) -> dict[str, Any]:
         identity=bench.identity,
     )
     print(result.report, flush=True)
-    return {
-        "report": result.report,
-        "before": bench.judge("pivotal before", aligned, inverted),
-        "after": bench.judge("pivotal after", aligned, result.codes),
-    }
+    before = bench.judge("pivotal before", aligned, inverted)
+    after = bench.judge("pivotal after", aligned, result.codes)
+    identity, wanted = after[KEYFRAME]["identity"], TARGETS["identity_tuned"]
+    missed = [] if identity is None or identity >= wanted else [f"identity {identity:g} (wanted at least {wanted:g})"]
+    return {"report": result.report, "before": before, "after": after, "missed": missed}
 
 
 PARTS = {"frames": frames, "clips": clips, "jitter": jitter, "pivotal": pivotal}

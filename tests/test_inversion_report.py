@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,3 +210,21 @@ def test_lpips_equals_the_package() -> None:
         assert float(ours(a, a).abs().max()) < 1e-9
     with pytest.raises(ValueError, match="LPIPS lack"):
         Lpips({}, linear)
+
+
+def test_lpips_is_used_only_if_both_of_its_files_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dynode_pack.dynode_core.inversion.lpips import find_lpips
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.delenv("DYNODE_MODELS", raising=False)
+    linear, backbone = tmp_path / "lpips_alex.pth", tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    linear.touch()
+    assert find_lpips([tmp_path]) is None
+    backbone.parent.mkdir(parents=True)
+    backbone.touch()
+    assert find_lpips([tmp_path]) == (backbone, linear)
+    monkeypatch.setenv("DYNODE_MODELS", str(tmp_path / "models"))
+    nearer = tmp_path / "models" / "lpips" / backbone.name
+    nearer.parent.mkdir(parents=True)
+    nearer.touch()
+    assert find_lpips([tmp_path]) == (nearer, linear)
