@@ -35,6 +35,11 @@ def text_embedding(clip: Any, text: str) -> Tensor:
         return project(pooled)[0].detach().float().cpu().clone()
 
 
+def _kept_from_changes(saved: Tensor) -> Tensor:
+    """What backward needs, where ComfyUI's layers go on to add to it in place: the states `(N, tokens, D)`."""
+    return saved.clone() if saved.ndim == 3 else saved
+
+
 def _text_projection(clip: Any, width: int) -> torch.nn.Module:
     """The layer that takes the pooled state of a text of `width` numbers to where pictures are embedded too.
 
@@ -83,7 +88,8 @@ def image_embedder(clip_vision: Any) -> EmbedImages:
         pictures = (images.to(device).float() + 1) / 2
         pictures = F.interpolate(pictures, (size, size), mode="bicubic", antialias=True, align_corners=False)
         values = (pictures.clamp(0, 1) - mean) / deviation
-        embeddings: Tensor = model(pixel_values=values, intermediate_output=-2)[2]
+        with torch.autograd.graph.saved_tensors_hooks(_kept_from_changes, lambda kept: kept):
+            embeddings: Tensor = model(pixel_values=values, intermediate_output=-2)[2]
         return embeddings.float().to(images.device)
 
     return embed

@@ -19,7 +19,8 @@ OPTIONS = {"strength": 1.0, "layers": "all", "quality": "draft", "frame": 0, "su
 
 @pytest.fixture(scope="module")
 def parts(node_module: NodeModule) -> tuple[Any, ...]:
-    latent, change, aligned, generator, pictures = scene()
+    latent, _, aligned, generator, pictures = scene()
+    pictures[1, 50:75, 50:75] = torch.tensor([0.9, 0.1, 0.1])  # what no code draws
     loaded = node_module("devices").hold_generator(generator)
     with torch.inference_mode():  # as ComfyUI does it
         result = node_module("picture_edit").EditFromPicture.execute(latent, loaded, aligned, pictures[1:], **OPTIONS)

@@ -119,6 +119,20 @@ def test_pictures_are_embedded_as_comfyui_embeds_them(node_module, clip_vision) 
     assert float(cosine.min()) > 0.999  # ComfyUI rounds the resized picture to 8 bits
 
 
+def test_gradients_through_comfyuis_clip_are_right(node_module, clip_vision) -> None:
+    """Its layers add in place, which would spoil them."""
+    embed = node_module("clip_encoders").image_embedder(clip_vision)
+    random = torch.Generator().manual_seed(4)
+    image = (torch.rand(1, 3, 32, 32, generator=random) - 0.5).requires_grad_(True)
+    way = torch.nn.functional.interpolate(torch.randn(1, 3, 4, 4, generator=random), 32, mode="bilinear")
+    weights = torch.randn(WIDTH, generator=random)
+    (gradient,) = torch.autograd.grad((embed(image) * weights).sum(), [image])
+    with torch.no_grad():
+        step = 2e-3
+        measured = float(((embed(image + step * way) - embed(image - step * way)) * weights).sum() / (2 * step))
+    assert float((gradient * way).sum()) == pytest.approx(measured, rel=0.02)
+
+
 def test_a_text_is_embedded_with_its_projection(node_module, clip) -> None:
     encoders = node_module("clip_encoders")
     got = encoders.text_embedding(clip, "a face")
@@ -133,7 +147,8 @@ def test_a_text_is_embedded_with_its_projection(node_module, clip) -> None:
 def test_a_text_encoder_without_projection_is_refused(node_module, clip, stand_in: str) -> None:
     weight = clip.cond_stage_model.clip_l.transformer.text_projection.weight
     kept = weight.clone()
-    other = {"zeros": torch.zeros(WIDTH, WIDTH), "identity": torch.eye(WIDTH), "garbage": torch.full_like(kept, 1e30)}
+    nothing = torch.zeros(WIDTH, WIDTH)
+    other = {"zeros": nothing, "identity": torch.eye(WIDTH), "garbage": nothing + torch.nan}
     try:
         with torch.inference_mode():
             weight.copy_(other[stand_in])
