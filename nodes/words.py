@@ -11,6 +11,7 @@ from ..dynode_core.checks import check_family
 from ..dynode_core.editing import LAYER_PRESETS, first_latent
 from ..dynode_core.editing.picture_change import largest_mesh
 from ..dynode_core.editing.text import ImageLoss, TextSettings, edit_by_text, words_direction
+from ..dynode_core.generators.sampling import LARGEST_SEED
 from ..dynode_core.inversion.identity_loss import IdentityLoss, face_grid
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
@@ -26,7 +27,6 @@ from .progress import NodeProgress
 _log = logging.getLogger(__name__)
 DEFAULTS = TextSettings()
 IDENTITY_PX = 512
-LARGEST_SEED = 2**63 - 1
 
 
 class EditByText(io.ComfyNode):

@@ -27,6 +27,11 @@ def parts(node_module: NodeModule) -> tuple[Any, ...]:
     return latent, aligned, loaded, pictures, result.result
 
 
+def test_the_schemas_hold(node_module: NodeModule) -> None:
+    nodes = node_module("picture_edit").NODES
+    assert [len(node.GET_SCHEMA().outputs) for node in nodes] == [5, 2]
+
+
 def test_the_node_hands_out_edit_texture_pictures_and_report(parts: tuple[Any, ...]) -> None:
     latent, _, _, _, (edited, texture, preview, residual, report) = parts
     assert edited.edits[0].startswith("picture=1 (") and not edited.w_plus_0.is_inference()

@@ -90,6 +90,11 @@ def run(node_module: NodeModule, latent: Any, loaded: Any, clip: Any, clip_visio
         return node.execute(latent, loaded, clip, clip_vision, **(options | changed)).result
 
 
+def test_the_schema_holds(node_module) -> None:
+    inputs = {entry.id for entry in node_module("words").EditByText.GET_SCHEMA().inputs}
+    assert {"latent", "generator", "clip", "clip_vision", "text", "neutral_text", "seed", "distance"} <= inputs
+
+
 def test_the_code_follows_the_words(node_module, latent, loaded, clip, clip_vision) -> None:
     edited, picture, report = run(node_module, latent, loaded, clip, clip_vision)
     before, after = (float(word) for word in report.replace(",", " ").split() if word.lstrip("-")[:2] in ("0.", "1."))
