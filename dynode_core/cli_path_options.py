@@ -9,6 +9,7 @@ from typing import Any
 from . import ode
 
 CLOSED_FORM, PAPER, RELEASED = "closed", "paper", "released"
+IN_FULL = "1"
 FITS = (CLOSED_FORM, PAPER, RELEASED)
 
 
@@ -93,6 +94,12 @@ def solve_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--later-at", type=float, metavar="S", help="second by which the edit has become --later; the end of the clip"
+    )
+    group.add_argument(
+        "--edit-over-time",
+        metavar="CURVE",
+        default=IN_FULL,
+        help="how much of the edit there is when: '0:0, 2.5s:1, end:0.3' (seconds, %%, start or end); 1 is in full",
     )
     group.add_argument("--anchor", type=float, metavar="S", help="second at which the edit is put in; the first frame")
     group.add_argument(

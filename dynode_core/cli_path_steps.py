@@ -11,9 +11,10 @@ import numpy as np
 
 from . import ode
 from .checks import check_family, check_increasing
-from .cli_path_options import CLOSED_FORM
+from .cli_path_options import CLOSED_FORM, IN_FULL
 from .cli_steps import Workplace
 from .comparison import CompareSettings, Comparison, HoldOut, check_within, compare_paths, picture_sources
+from .editing.over_time import edit_over_time, parse_curve
 from .inversion.path_loss import PathPictureLoss
 from .ode.external import TORCHDIFFEQ_DOPRI5
 from .progress import Progress
@@ -109,6 +110,7 @@ def solve_settings(options: argparse.Namespace) -> ode.SolveSettings:
     Raises:
         ValueError: A value makes no sense.
     """
+    parse_curve(options.edit_over_time)
     return ode.SolveSettings(
         method=options.method,
         rtol=options.rtol,
@@ -141,7 +143,11 @@ def solve(
         own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
         own["later"] = [] if later is None else [ode.LaterEdit(later, by)]
         own["fps"] = trajectory.fps if options.slow_motion else fps
-        return ode.solve_batch_at_times(trajectory, times, latents, **own)
+        samples = ode.solve_batch_at_times(trajectory, times, latents, **own)
+    if options.edit_over_time == IN_FULL:
+        return samples
+    factors, label = parse_curve(options.edit_over_time).at(times), f"over time {options.edit_over_time}"
+    return [edit_over_time(sample, factors, label) for sample in samples]
 
 
 def compare(

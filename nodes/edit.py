@@ -80,11 +80,8 @@ class EditFirstLatent(io.ComfyNode):
         return True if layers is None else check_layers(layers)
 
     @classmethod
-    def fingerprint_inputs(cls, direction: str, **_others: Any) -> Any:
-        path = direction_files().get(direction)
-        if path is None or not path.exists():
-            return direction
-        return model_folders.file_stamp(direction, path)
+    def fingerprint_inputs(cls, direction: str, keep: str = "", **_others: Any) -> Any:
+        return direction_stamps([direction, *split_names(keep)])
 
     @classmethod
     def check_lazy_status(
@@ -207,8 +204,19 @@ def load_named(direction: str, generator: LoadedGenerator) -> Edit:
 def kept_directions(names: str, directions: Sequence[EditDirection] | None, generator: LoadedGenerator) -> list[Edit]:
     """The directions of a list of names with commas between them: connected ones first, then those of the list."""
     connected = {direction.name: direction for direction in directions or ()}
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    return [connected[name] if name in connected else load_named(name, generator) for name in wanted]
+    return [connected[name] if name in connected else load_named(name, generator) for name in split_names(names)]
+
+
+def split_names(names: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def direction_stamps(names: Sequence[str]) -> list[Any]:
+    """What tells ComfyUI that one of the files behind names of directions was replaced."""
+    files = direction_files()
+    paths = [(name, files.get(name)) for name in names]
+    return [model_folders.file_stamp(name, path) if path and path.exists() else name for name, path in paths]
 
 
 def _chosen(

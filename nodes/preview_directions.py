@@ -17,7 +17,7 @@ from ..dynode_core.layout import bytes_to_pictures
 from ..dynode_core.types import EditDirection, EditedLatent
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .edit import OWN_UNIT, UNITS, VISIBLE_UNIT, check_layers, direction_names, load_named
+from .edit import OWN_UNIT, UNITS, VISIBLE_UNIT, check_layers, direction_names, direction_stamps, load_named
 from .judges import perceptual_on
 from .progress import NodeProgress
 
@@ -49,6 +49,10 @@ class PreviewDirections(io.ComfyNode):
             except ValueError as error:
                 return str(error)
         return True if layers is None else check_layers(layers)
+
+    @classmethod
+    def fingerprint_inputs(cls, direction: str, **_others: Any) -> Any:
+        return direction_stamps([direction])
 
     @classmethod
     @outside_inference_mode

@@ -109,6 +109,7 @@ def test_bad_input_is_one_line_and_status_2(
         ("--atol nan", "atol should be between 0 and 0.1"),
         ("--anchor inf", "anchor_s should be a time"),
         ("--later-at nan", "--later-at should be a finite number"),
+        ("--edit-over-time 0:0,1", "no part of a strength curve"),
         ("--extrapolate -1", "extrapolate_s should be 0"),
         ("--keyframe-every -1", "keyframe_every = -1"),
         ("--max-keyframes 1", "max_keyframes = 1"),
@@ -251,6 +252,9 @@ def test_several_latents_later_edits_and_bent_curves_are_solved(codes: Path, tmp
     change = (load_artifact(out).w_plus - load_artifact(out).base_w_plus).mean(dim=(1, 2))
     assert change[0] == pytest.approx(0.2, abs=0.01)
     assert change[4:] == pytest.approx([-0.1] * 5, abs=0.01)
+    command("solve", path, "--out", out, "--latent", smile, "--edit-over-time", "0:0, end:1", "--edit-limit", 0)
+    change = (load_artifact(out).w_plus - load_artifact(out).base_w_plus).mean(dim=(1, 2))
+    assert change[0] == pytest.approx(0, abs=1e-6) and change[-1] == pytest.approx(0.2, abs=0.01)
     for bend, middle in ((0, 4 / 25), (1, 4 * 0.125 * 2 / 25)):
         command("solve", path, "--out", out, "--times", "ease in", "--bend", bend)
         assert load_artifact(out).times[4] == pytest.approx(middle)

@@ -21,6 +21,7 @@ from dynode_pack.dynode_core.editing.discovery import (
     style_weights,
 )
 from dynode_pack.dynode_core.editing.latent import applied_rows
+from dynode_pack.dynode_core.editing.leakage import compensation, measured_effects
 from dynode_pack.dynode_core.editing.over_time import edit_over_time, listed_factors, parse_curve
 from dynode_pack.dynode_core.editing.strip import draw_directions, labelled_grid, parse_strengths
 from dynode_pack.dynode_core.editing.transfer import transfer_edit
@@ -118,19 +119,41 @@ def test_found_directions_come_back_from_their_file(tmp_path):
     assert load_direction("one.safetensors", [tmp_path], family=MOBILE).depth == found[2].depth
 
 
-def test_kept_directions_are_at_right_angles_to_the_edit():
-    smile, yaw, pitch = (shipped_directions()[name] for name in ("smile", "yaw", "pitch"))
+def test_what_the_shipped_directions_leak_is_taken_back_by_what_was_measured():
+    names = ("yaw", "pitch")
+    kept = [shipped_directions()[name] for name in names]
     latent = random_latent()
-    edited = apply_direction(latent, smile, 2, keep=[yaw, pitch])
-    change = edited.w_plus_0 - latent.w_plus_0
-    acts = change.any(dim=1)
-    for other in (yaw, pitch):
-        rows = applied_rows(other, latent.w_plus_0, MOBILE)[acts]
-        assert abs(float((change[acts] * rows).sum())) < 1e-3
-    assert acts.nonzero().flatten().tolist() == list(range(4, 10))
+    edited = apply_direction(latent, shipped_directions()["smile"], 2, keep=kept)
+    shares, table = compensation("smile", names), measured_effects()
+    for of in names:
+        left = table["smile"][of] + sum(share * table[by][of] for share, by in zip(shares, names, strict=True))
+        assert abs(left) < 1e-9 * abs(table[of][of])
+    own = table["smile"]["smile"] + sum(share * table[by]["smile"] for share, by in zip(shares, names, strict=True))
+    assert own == pytest.approx(table["smile"]["smile"], rel=0.05)
+    plain = apply_direction(latent, shipped_directions()["smile"], 2)
+    for direction, share in zip(kept, shares, strict=True):
+        plain = apply_direction(plain, direction, 2 * share)
+    torch.testing.assert_close(edited.w_plus_0, plain.w_plus_0)
     assert edited.edits == ("smile=2 keeping yaw and pitch",)
-    plain = apply_direction(latent, smile, 2).w_plus_0 - latent.w_plus_0
-    assert 0.5 * float(plain.norm()) < float(change.norm()) < float(plain.norm())
+
+
+def test_keeping_a_shipped_direction_itself_is_refused():
+    smile = shipped_directions()["smile"]
+    with pytest.raises(ValueError, match="Nothing is left of 'smile'"):
+        apply_direction(random_latent(), smile, 1, keep=[smile])
+    with pytest.raises(ValueError, match="'roll' can't be kept"):
+        apply_direction(random_latent(), smile, 1, keep=[shipped_directions()["roll"]])
+
+
+def test_other_kept_directions_are_at_right_angles_to_the_edit():
+    smile, latent = shipped_directions()["smile"], random_latent()
+    given = [EditDirection(name, torch.randn(512), "ffhq-w") for name in ("age", "glasses")]
+    change = apply_direction(latent, smile, 2, keep=given).w_plus_0 - latent.w_plus_0
+    acts = change.any(dim=1)
+    for other in given:
+        rows = applied_rows(other, latent.w_plus_0, MOBILE)[acts]
+        assert abs(float((change[acts] * rows).sum())) < 1e-3 * float(rows.norm())
+    assert acts.nonzero().flatten().tolist() == list(range(4, 10))
 
 
 def test_keeping_the_direction_itself_is_refused_and_keeping_others_of_other_rows_changes_nothing():

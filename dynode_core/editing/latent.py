@@ -13,6 +13,7 @@ from ..families import MOBILE, STYLEGAN2, counterpart, parse_family, row_map, sh
 from ..rows import depth_mask
 from ..types import EditDirection, EditedLatent, InvertedClip, LatentTrajectory
 from .conditional import keeping
+from .leakage import compensation
 from .networks import NetworkEdit
 
 W_FAMILY = "ffhq-w"
@@ -51,13 +52,20 @@ def apply_direction(
 
     Args:
         layers: a preset of `LAYER_PRESETS`, or rows such as "0-7" or "0,1,4-6".
-        keep: other directions along which the code stays where it is (see `conditional.keeping`).
+        keep: other directions whose attributes stay where they are: by what was measured for shipped ones (see
+            `leakage`), else by taking the common part out (see `conditional`).
     Raises:
         ValueError: the direction does not fit the code, `layers` names no rows of it, or nothing is left of it.
     """
     delta = applied_rows(direction, latent.w_plus_0, latent.family, layers)
     if keep:
-        delta = keeping(delta, [applied_rows(other, latent.w_plus_0, latent.family) for other in keep])
+        others = [applied_rows(other, latent.w_plus_0, latent.family) for other in keep]
+        shares = compensation(direction.name, [other.name for other in keep])
+        if shares is None:
+            delta = keeping(delta, others)
+        else:
+            mask = layer_mask(layers, len(delta))[:, None]
+            delta = delta + mask * sum(share * other for share, other in zip(shares, others, strict=True))
     label = f"{direction.name}={strength:g}" + ("" if layers == "all" else f"@{layers}")
     label += f" keeping {' and '.join(other.name for other in keep)}" if keep else ""
     return replace(latent, w_plus_0=latent.w_plus_0 + strength * delta, edits=(*latent.edits, label))

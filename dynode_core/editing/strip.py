@@ -89,9 +89,10 @@ def draw_directions(
 def labelled_grid(tiles: Sequence[Sequence[np.ndarray]], names: Sequence[str], heads: Sequence[str]) -> np.ndarray:
     """Rows of `(S, S, 3)` uint8 tiles with a name before each row and a head above each column."""
     side, gap = tiles[0][0].shape[0], 4
-    font = ImageFont.load_default(max(13, side // 11))
+    font_px = max(13, side // 11)
+    font = ImageFont.load_default(font_px)
     left = 2 * gap + round(max(font.getlength(name) for name in names)) + gap
-    top = round(font.size * 1.7)
+    top = round(font_px * 1.7)
     width, height = left + len(heads) * (side + gap), top + len(names) * (side + gap)
     page = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(page)
