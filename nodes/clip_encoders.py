@@ -32,7 +32,8 @@ def text_embedding(clip: Any, text: str) -> Tensor:
         if pooled is None:
             raise ValueError(f"This text encoder has no embedding of a whole text. {_ADVICE}")
         project = _text_projection(clip, pooled.shape[-1])
-        return project(pooled)[0].detach().float().cpu().clone()
+        embedding: Tensor = project(pooled)[0]
+        return embedding.detach().float().cpu().clone()
 
 
 def _kept_from_changes(saved: Tensor) -> Tensor:

@@ -95,22 +95,11 @@ def compare_pictures(
             + ("." if bool(torch.isfinite(picture).all()) else " and holds NaN or infinity.")
         )
     source = crop_clip(aligned, [frame_index], size)
-    quad, notes = _framing(pictures, aligned, frame_index, source), []
     before = _mesh_of(source, find_faces)
-    painted = None if quad is None else crop(pictures, quad, size)
-    after = None if painted is None else _mesh_of(painted, find_faces)
-    if painted is None:
-        quad = _quad_by_face(pictures, before, size, find_faces, aligned)
-        notes.append("The picture has another framing than the frame, so it was laid over it by the face.")
-        painted = crop(pictures, quad, size)
-        after = _mesh_of(painted, find_faces)
-    elif before is not None and after is not None and quad is not None:
-        moved = _moved_quad(before, after, quad)
-        if moved is not None:
-            quad, share = moved
-            notes.append(f"The picture had moved by {share:.1%} of the crop, so it was moved back.")
-            painted = crop(pictures, quad, size)
-            after = _mesh_of(painted, find_faces)
+    quad, note = _quad_of(pictures, aligned, frame_index, source, before, find_faces)
+    notes = [note] if note else []
+    painted = crop(pictures, quad, size)
+    after = _mesh_of(painted, find_faces)
     given = None if mask is None else _mask_crop(mask, pictures, quad, size)
     changed = changed_places(painted - source) if given is None else given
     if before is not None and after is None:
@@ -127,6 +116,26 @@ def compare_pictures(
             f"person it is usually above {SAME_PERSON:.2f}."
         )
     return PictureChange(source, painted, changed, frame_index, likeness, tuple(notes))
+
+
+def _quad_of(
+    pictures: Tensor,
+    aligned: AlignedClip,
+    frame_index: int,
+    source: Tensor,
+    before: np.ndarray | None,
+    find_faces: FindFaces | None,
+) -> tuple[np.ndarray, str]:
+    """`(1, 4, 2)` pixels of the picture where the crop lies in it, and what was done about it ("": nothing)."""
+    quad, size = _framing(pictures, aligned, frame_index, source), source.shape[-1]
+    if quad is None:
+        quad = _quad_by_face(pictures, before, find_faces, aligned)
+        return quad, "The picture has another framing than the frame, so it was laid over it by the face."
+    after = None if before is None else _mesh_of(crop(pictures, quad, size), find_faces)
+    moved = None if before is None or after is None else _moved_quad(before, after, quad)
+    if moved is None:
+        return quad, ""
+    return moved[0], f"The picture had moved by {moved[1]:.1%} of the crop, so it was moved back."
 
 
 def changed_places(change: Tensor) -> Tensor:
@@ -169,7 +178,7 @@ def largest_mesh(faces: Sequence[Face], side: float) -> np.ndarray | None:
 
 
 def _quad_by_face(
-    pictures: Tensor, before: np.ndarray | None, size: int, find_faces: FindFaces | None, aligned: AlignedClip
+    pictures: Tensor, before: np.ndarray | None, find_faces: FindFaces | None, aligned: AlignedClip
 ) -> np.ndarray:
     """`(1, 4, 2)` pixels of a picture of any framing, by the face in it."""
     height, width = pictures.shape[1:3]
@@ -205,11 +214,10 @@ def _mapped_corners(matrix: np.ndarray) -> np.ndarray:
     return (corners @ matrix[:, :2].T + matrix[:, 2])[None]
 
 
-def _mask_crop(mask: Tensor, pictures: Tensor, quad: np.ndarray | None, size: int) -> Tensor:
+def _mask_crop(mask: Tensor, pictures: Tensor, quad: np.ndarray, size: int) -> Tensor:
     """`(1, 1, S, S)` of a mask over the picture."""
     masks = (mask[None] if mask.ndim == 2 else mask[:1])[:, None].detach().float().cpu().clamp(0, 1)
     masks = F.interpolate(masks, pictures.shape[1:3], mode="bilinear", antialias=True)
-    assert quad is not None
     return ((crop(masks.permute(0, 2, 3, 1).expand(-1, -1, -1, 3), quad, size)[:, :1] + 1) / 2).clamp(0, 1)
 
 
