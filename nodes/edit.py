@@ -322,8 +322,8 @@ def _found_inputs() -> list[io.Input]:
         io.String.Input(
             "keep",
             default="",
-            tooltip="Directions along which the face stays as it is, with commas between them: 'yaw, pitch'. What "
-            "they have in common with the edit is taken out of it.",
+            tooltip="Directions whose attribute stays as it is, with commas between them: 'yaw, pitch'. For shipped "
+            "ones by what was measured, else what they have in common with the edit is taken out of it.",
             optional=True,
             advanced=True,
         ),
