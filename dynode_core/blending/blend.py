@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PREVIEW_SIDE_PX = 512
+
+
+@runtime_checkable
+class ShowsFaces(Protocol):
+    """Faces that say where they are to be seen as they are, such as `textured.TexturedFaces`."""
+
+    def read_shown(self, start: int, stop: int) -> Tensor:
+        """`(stop - start, 1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1]."""
+        ...
 
 
 def blend_clip(
@@ -92,6 +101,9 @@ def _blend_chunks(
         stop = min(start + settings.chunk, len(times))
         edited = faces.read(start, stop)
         base = faces.read_base(start, stop) if compositor.uses_base else None
+        shown: Tensor | list[None] = [None] * (stop - start)
+        if isinstance(faces, ShowsFaces):
+            shown = faces.read_shown(start, stop)
         if base is None and settings.mode != "replace" and not has_warned:
             has_warned = True
             logger.warning(
@@ -107,7 +119,7 @@ def _blend_chunks(
                 finished[i] = frame
             else:
                 base_i = None if base is None else base[i]
-                finished[i] = compositor.put(frame, edited[i], base_i, region, float(time_s), start + i)
+                finished[i] = compositor.put(frame, edited[i], base_i, region, float(time_s), start + i, shown[i])
             progress(start + i + 1, len(times), preview_of(finished[i]))
         yield start, finished
 

@@ -65,7 +65,14 @@ class Compositor:
         return settings.mode != "replace" or settings.colour_match or settings.keep_occluders
 
     def put(
-        self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion, time_s: float, index: int
+        self,
+        frame: Tensor,
+        edited: Tensor,
+        base: Tensor | None,
+        region: FaceRegion,
+        time_s: float,
+        index: int,
+        shown: Tensor | None = None,
     ) -> Tensor:
         """The finished frame, a new tensor.
 
@@ -76,6 +83,8 @@ class Compositor:
             region: where it goes.
             time_s: of the frame in the source clip.
             index: number of the output frame, which seeds the grain.
+            shown: `(1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1] or None: where "adaptive" shows the face itself,
+                whatever the edit changes there.
         """
         settings = self._settings
         if settings.keep_occluders and base is not None:
@@ -85,6 +94,7 @@ class Compositor:
             change = residual_change(edited, base, region)
         elif settings.mode == "adaptive" and base is not None:
             active = self._activity.follow(edit_activity(edited, base), time_s)
+            active = active if shown is None else torch.maximum(active, shown)
             face = self._matched(frame, edited, base, region)
             change = adaptive_change(frame, face, edited, base, region, active)
         else:
