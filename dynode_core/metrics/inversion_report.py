@@ -140,7 +140,7 @@ def report_inversion(
         "identity": "none" if instruments.identity is None else instruments.identity.name,
         "expressions": "none" if instruments.landmarker is None else "mediapipe",
     }
-    label = "none" if run.reference is None or probe is None else f"{probe.name} {settings.strength:g}"
+    label = "none" if run.reference is None or probe is None else f"{probe.name} ±{settings.strength:g}"
     return InversionReport(frames, shown, run.shake(), names, label, run.reference, tuple(notes))
 
 

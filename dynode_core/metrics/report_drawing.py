@@ -98,6 +98,7 @@ def _draw_chart(axes: Any, report: InversionReport, column: str, title: str) -> 
     if not drawn:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, fontsize=9)
         return
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), high + 0.08 * (high - min(0.0, low)))
     axes.set_xlabel("seconds", fontsize=7)
     axes.legend(fontsize=7, loc="best", framealpha=0.6)
