@@ -14,7 +14,7 @@ from tiny_generators import other_person, tiny_mobile, tiny_stylegan2
 
 from dynode_pack.dynode_core.generators.tuning import with_tuning
 from dynode_pack.dynode_core.inversion.pivotal import PivotalSettings, tune_to_pivots, tuned_generator
-from dynode_pack.dynode_core.types import AlignedClip, InvertedClip
+from dynode_pack.dynode_core.types import AlignedClip, InvertedClip, Tuning
 
 MAKERS = [tiny_mobile, lambda: tiny_stylegan2(64, "stylegan2-tiny-64x10")]
 FAST = PivotalSettings(rounds=6, rate=0.06, target=0.0, locality_weight=0.0)
@@ -111,6 +111,9 @@ def test_what_does_not_belong_together_is_refused() -> None:
     aligned, codes = _scene(generator)
     with pytest.raises(ValueError, match="family"):
         tune_to_pivots(aligned, replace(codes, family="other"), generator, FAST, perceptual=None)
+    with pytest.raises(ValueError, match="which this generator does not have"):
+        foreign = replace(codes, tuning=Tuning({"nothing.weight": torch.zeros(3)}))
+        tune_to_pivots(aligned, foreign, generator, FAST, perceptual=None)
     with pytest.raises(ValueError, match="reach frame 7"):
         far = replace(codes, frame_indices=np.array([0, 1, 7]))
         tune_to_pivots(aligned, far, generator, FAST, perceptual=None)

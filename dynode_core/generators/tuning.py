@@ -42,6 +42,11 @@ def with_tuning(generator: G, tuning: Tuning | None) -> G:
     if tuning is None:
         return generator
     assert isinstance(generator, nn.Module)
+    return _copy_sharing(generator, _fitting(generator, tuning))
+
+
+def _fitting(generator: nn.Module, tuning: Tuning) -> dict[str, Tensor]:
+    """The tuned weights on the device of the generator, after checking that it has them."""
     parameters = dict(generator.named_parameters())
     for name, weight in tuning.weights.items():
         if name not in parameters or parameters[name].shape != weight.shape:
@@ -49,7 +54,7 @@ def with_tuning(generator: G, tuning: Tuning | None) -> G:
                 f"The codes come with tuned weights {name} {tuple(weight.shape)}, which this generator does not have. "
                 "Connect the generator that the clip was inverted with."
             )
-    return _copy_sharing(generator, {name: weight.to(generator.device) for name, weight in tuning.weights.items()})
+    return {name: weight.to(parameters[name]) for name, weight in tuning.weights.items()}
 
 
 def tunable_copy(
@@ -62,12 +67,13 @@ def tunable_copy(
         size: weights that act on feature maps of at most so many pixels are tuned.
     Raises:
         TypeError: this kind of generator can't be tuned.
+        ValueError: the earlier weights are not of this generator.
     """
     if not isinstance(generator, Tunable):
         raise TypeError(f"A {type(generator).__name__} can't be tuned: it does not name its tunable weights.")
     assert isinstance(generator, nn.Module)
     own = generator.tunable_parameters(size)
-    tuned = {name: weight.to(generator.device) for name, weight in tuning.weights.items()} if tuning is not None else {}
+    tuned = {} if tuning is None else _fitting(generator, tuning)
     copied = _copy_sharing(generator, {**{name: weight.detach() for name, weight in own.items()}, **tuned})
     assert isinstance(copied, Tunable)
     parameters = copied.tunable_parameters(size)
