@@ -1,11 +1,11 @@
 """How close the first guess of a code comes on real faces, and how many steps of the search it saves.
 
-    python benchmarks/encoder.py start FACES [FACES ...] --embedder mobilefacenet_112.onnx --out start.json
-    python benchmarks/encoder.py steps FACES [FACES ...] --out steps.json
+    python benchmarks/encoder.py start FACES [FACES ...] --weights ENCODER --embedder mobilefacenet_112.onnx
+    python benchmarks/encoder.py steps FACES [FACES ...] --weights ENCODER --out steps.json
 
 FACES are folders of aligned pictures (PNG) and clips that *Save DynODE* wrote after FrameAlign, of which --frames are
-taken, evenly spread. Compared are the linear encoder and the convolutional one. --sheet writes the pictures
-side by side. Counts of steps, no seconds: the machine may be busy.
+taken, evenly spread. Compared are the linear encoder, the convolutional one (--weights) and the mean of their codes.
+--sheet writes the pictures side by side. Steps are counted, no seconds: the machine may be busy.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dynode_core.faces.crop import crop_clip  # noqa: E402
 from dynode_core.faces.landmarks import Face, FaceLandmarker  # noqa: E402
 from dynode_core.generators.protocol import Generator  # noqa: E402
 from dynode_core.inversion.code_space import measure_code_space  # noqa: E402
-from dynode_core.inversion.face_encoder import SHIPPED_FILE, read_face_encoder  # noqa: E402
+from dynode_core.inversion.face_encoder import read_face_encoder  # noqa: E402
 from dynode_core.inversion.losses import LossWeights  # noqa: E402
 from dynode_core.inversion.optimise import Problem, optimise_code  # noqa: E402
 from dynode_core.inversion.perceptual import PerceptualDistance, load_perceptual  # noqa: E402
@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("faces", type=Path, nargs="+")
     parser.add_argument("--frames", type=int, default=6, help="of each clip")
     parser.add_argument("--embedder", type=Path, help="ONNX identity network of 112 px crops")
-    parser.add_argument("--weights", type=Path, default=SHIPPED_FILE, help="the encoder that is compared")
+    parser.add_argument("--weights", type=Path, required=True, help="file of scripts/train_encoder.py")
     parser.add_argument("--quality", choices=tuple(QUALITIES), default="normal")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--sheet", type=Path, help="PNG: a row of each source and what every start makes of it")
@@ -101,12 +101,12 @@ def _arguments() -> argparse.Namespace:
 def _starts(generator: Generator, weights: Path) -> dict[str, Start]:
     linear = load_thumbnail_encoder(generator.family)
     assert linear is not None, "the linear encoder ships with the pack"
-    starts: dict[str, Start] = {
-        "linear": lambda images: linear(images)[:, None].expand(-1, generator.num_ws, -1),
-    }
-    if weights.is_file():
-        starts["network"] = read_face_encoder(weights)
-    return starts
+    network = read_face_encoder(weights)
+
+    def rows(images: Tensor) -> Tensor:
+        return linear(images)[:, None].expand(-1, generator.num_ws, -1)
+
+    return {"linear": rows, "network": network, "mean of both": lambda images: (rows(images) + network(images)) / 2}
 
 
 def _sources(paths: list[Path], frames: int) -> list[Source]:

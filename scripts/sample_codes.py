@@ -1,4 +1,4 @@
-"""Sample generated faces with the codes that real faces need: the data behind the shipped face encoder.
+"""Sample generated faces with the codes that real faces need: the data behind the face encoder.
 
     python scripts/sample_codes.py --faces 2000 --out .cache/encoder_faces
 

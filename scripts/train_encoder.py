@@ -1,4 +1,4 @@
-"""Train the face encoder on the faces of scripts/sample_codes.py and write the file that ships with the pack.
+"""Train the face encoder on the faces of scripts/sample_codes.py and write its file.
 
     python scripts/sample_codes.py --faces 600 --out .cache/encoder_faces
     python scripts/train_encoder.py --faces .cache/encoder_faces
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dynode_core.checkpoints.load import load_generator
 from dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_core.inversion.code_space import CodeSpace, measure_code_space
-from dynode_core.inversion.face_encoder import SHIPPED_FILE, FaceEncoder, save_face_encoder
+from dynode_core.inversion.face_encoder import FaceEncoder, save_face_encoder
 from dynode_core.inversion.perceptual import load_perceptual
 from dynode_core.inversion.schedule import warm_up_and_cosine
 from dynode_core.memory import reuse_large_blocks
@@ -36,9 +36,10 @@ from encoder_pictures import disturbed
 from sample_codes import PER_FACE
 
 SEED = 11
-COPIES, COPIES_OF_PLAIN = 3, 6
-"""Of each picture in the regression, the first as it is, the others disturbed. What a picture does not tell is guessed
-as the mean of all: without many plain faces among them, calm real ones come back with half-open mouths."""
+COPIES, COPIES_OF_PLAIN = 3, 3
+"""Of each picture in the regression, and of those of plain codes; the first as it is, the others disturbed. What a
+picture does not tell is guessed as the mean of all: with 2 and 8 calm real faces come back with mouths less open, but
+resemble their source less (benchmarks/README.md)."""
 RIDGES = (3000.0, 10000.0, 30000.0)
 PATCHES, ROUNDS = 40_000, 12
 RATE, BATCH = 1e-4, 8
@@ -73,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(".cache/encoder"), help="checkpoints of the steps")
     parser.add_argument("--steps", type=int, default=0, help=f"on pictures, {BATCH} at a time")
     parser.add_argument("--wait-while", type=Path, help="pause while this file exists")
-    parser.add_argument("--out", type=Path, default=SHIPPED_FILE)
+    parser.add_argument("--out", type=Path, default=Path(".cache/face_encoder.safetensors"))
     return parser.parse_args()
 
 
