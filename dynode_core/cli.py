@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from . import __version__
 from . import cli_commands as commands
-from .blending.settings import BACKGROUNDS, MODES, WHOLE_CROP
+from .blending.settings import BACKGROUNDS, JOINS, MODES, WHOLE_CROP
 from .cli_path_options import (
     add_choice,
     compare_options,
@@ -161,9 +161,14 @@ def _blend_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("blending")
     group.add_argument("--mode", choices=MODES, default=MODES[0], help="how faces and frames are joined")
     add_choice(group, "--region", (*REGIONS, WHOLE_CROP), "what may change", default="face and forehead")
-    group.add_argument("--dilate", type=float, metavar="X", default=0.0, help="grow the region, in shares of the crop")
+    group.add_argument("--dilate", type=float, metavar="X", default=0.0, help="grow the region, in face heights")
     group.add_argument(
-        "--feather", type=float, metavar="X", default=0.08, help="width of its soft edge, in shares of the crop"
+        "--feather", type=float, metavar="X", default=0.08, help="width of its soft edge, in face heights"
+    )
+    group.add_argument("--join", choices=JOINS, default=JOINS[0], help="how the change meets the frame")
+    group.add_argument("--keep-occluders", action="store_true", help="keep what the reconstruction lacks, as a hand")
+    group.add_argument(
+        "--segmenter", metavar="FILE", help="mediapipe segmentation model: hair, hands and background stay"
     )
     group.add_argument("--background", choices=BACKGROUNDS, default=BACKGROUNDS[0], help="for times between frames")
     group.add_argument("--crf", type=int, metavar="N", default=16, help="encoder quality, 0 (best, large) to 51")

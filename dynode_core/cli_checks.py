@@ -40,7 +40,7 @@ def check_run(options: argparse.Namespace, place: Workplace) -> None:
         _check_number("--feature-weight", options.feature_weight, 0, math.inf)
         if options.adjoint:
             import_torchdiffeq()
-    files = (*options.clips, *((options.picture,) if options.picture else ()))
+    files = (*options.clips, *(file for file in (options.picture, options.segmenter) if file))
     for file in files:
         if not Path(file).is_file():
             raise FileNotFoundError(f"There is no file {file}.")

@@ -25,6 +25,7 @@ from .faces.framing import AlignSettings, align_as_asked, quad_from_text
 from .faces.hints import hint_from_boxes, hint_from_mask, hint_from_point, numbers_in, point_from_text
 from .faces.landmarks import FaceLandmarker
 from .faces.quality import alignment_report
+from .faces.segmenter import FaceSegmenter
 from .generators import Generator
 from .inversion import IdentityNetwork, InversionSettings, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
@@ -210,6 +211,8 @@ def blend_settings(options: argparse.Namespace) -> BlendSettings:
         dilate=options.dilate,
         feather=options.feather,
         background=options.background,
+        join=options.join,
+        keep_occluders=options.keep_occluders,
     )
 
 
@@ -220,8 +223,13 @@ def blend(
     settings = blend_settings(options)
     sound = None if options.no_sound else aligned.clip
     faces = faces_of(options, place, sample)
-    with place.step("blend") as progress, torch.no_grad():
-        return export_video(out, aligned, faces, settings, sound=sound, crf=options.crf, progress=progress)
+    segmenter: contextlib.AbstractContextManager[FaceSegmenter | None] = contextlib.nullcontext()
+    if options.segmenter is not None:
+        segmenter = FaceSegmenter(options.segmenter)
+    with place.step("blend") as progress, torch.no_grad(), segmenter as finder:
+        return export_video(
+            out, aligned, faces, settings, finder=finder, sound=sound, crf=options.crf, progress=progress
+        )
 
 
 def parse_edit(text: str) -> tuple[str, float, str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .blending import BlendSettings, blend_clip
+from .blending.covering import PartFinder
 from .progress import Progress, silent
 from .rendering import FaceFrames
 from .types import AlignedClip, VideoClip
@@ -70,6 +71,7 @@ def export_video(
     settings: BlendSettings,
     *,
     masks: Tensor | None = None,
+    finder: PartFinder | None = None,
     sound: VideoClip | None = None,
     keep: int = 0,
     crf: int = 16,
@@ -80,6 +82,7 @@ def export_video(
     Args:
         path: the file to write.
         masks: `(N or 1, H, W)` in [0, 1]: see `blending.blend_clip`.
+        finder: keeps hair, hands and background: see `blending.blend_clip`.
         sound: clip whose sound goes into the file, or None for silence. It is stretched when the clip is retimed.
         keep: how many of the first frames to return as well.
         crf: quality of the encoder, 0 (best, large) to 51.
@@ -100,7 +103,7 @@ def export_video(
         crf=crf,
     )
     with writer:
-        for start, frames in blend_clip(aligned, faces, settings, masks=masks, progress=progress):
+        for start, frames in blend_clip(aligned, faces, settings, masks=masks, finder=finder, progress=progress):
             writer.write(frames)
             early = frames[: max(0, len(kept) - start)]
             kept[start : start + len(early)] = early

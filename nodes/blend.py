@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io, ui
 
 from ..dynode_core.blending import BlendSettings
 from ..dynode_core.blending.settings import BACKGROUNDS, JOINS, MODES, WHOLE_CROP
+from ..dynode_core.blending.several import on_frames_of
 from ..dynode_core.export import export_video
 from ..dynode_core.faces.masks import REGIONS
+from ..dynode_core.faces.segmenter import FaceSegmenter
 from ..dynode_core.rendering import PictureFaces
 from ..dynode_core.types import AlignedClip, VideoClip
-from . import sockets
-from .clips import sound_clip, temp_file
+from . import model_folders, sockets
+from .clips import clip_of, sound_clip, temp_file
 from .devices import outside_inference_mode
 from .pictures import frames_wanted, picture_frames_input
 from .progress import NodeProgress
 
 DEFAULTS = BlendSettings()
+NO_SEGMENTER = "none"
 
 
 class BlendBack(io.ComfyNode):
@@ -42,6 +48,11 @@ class BlendBack(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, segmenter: str = NO_SEGMENTER, **_others: Any) -> Any:
+        path = None if segmenter == NO_SEGMENTER else folder_paths.get_full_path(model_folders.LANDMARKERS, segmenter)
+        return segmenter if path is None else model_folders.file_stamp(segmenter, Path(path))
+
+    @classmethod
     @outside_inference_mode
     @torch.no_grad()
     def execute(
@@ -51,26 +62,43 @@ class BlendBack(io.ComfyNode):
         keep_audio: bool,
         quality: int,
         picture_frames: str,
+        segmenter: str = NO_SEGMENTER,
         mask: torch.Tensor | None = None,
         audio: dict[str, Any] | None = None,
+        onto: Any = None,
         **settings: Any,
     ) -> io.NodeOutput:
-        clip = aligned.clip
         source: Any = _of_pictures(faces, aligned) if isinstance(faces, torch.Tensor) else faces
+        if onto is not None:
+            aligned = on_frames_of(aligned, clip_of(onto, float(aligned.clip.fps)))
+        clip = aligned.clip
         kept = frames_wanted(picture_frames, source.num_frames, clip.height, clip.width)
-        exported = export_video(
-            temp_file(".mp4"),
-            aligned,
-            source,
-            BlendSettings(**settings),
-            masks=mask,
-            sound=_sound(clip, audio) if keep_audio else None,
-            keep=kept,
-            crf=quality,
-            progress=NodeProgress(),
-        )
+        with _open_segmenter(segmenter) as finder:
+            exported = export_video(
+                temp_file(".mp4"),
+                aligned,
+                source,
+                BlendSettings(**settings),
+                masks=mask,
+                finder=finder,
+                sound=_sound(clip, audio) if keep_audio else None,
+                keep=kept,
+                crf=quality,
+                progress=NodeProgress(),
+            )
         shown = ui.SavedResult(exported.path.name, exported.path.parent.name, io.FolderType.temp)
         return io.NodeOutput(InputImpl.VideoFromFile(str(exported.path)), exported.kept, ui=ui.PreviewVideo([shown]))
+
+
+def _open_segmenter(name: str) -> AbstractContextManager[FaceSegmenter | None]:
+    if name == NO_SEGMENTER:
+        return nullcontext()
+    return FaceSegmenter(model_folders.full_path(model_folders.LANDMARKERS, name))
+
+
+def _segmenters() -> list[str]:
+    files = model_folders.files(model_folders.LANDMARKERS)
+    return [NO_SEGMENTER, *(file for file in files if file.lower().endswith(".tflite"))]
 
 
 def _sound(clip: VideoClip, audio: dict[str, Any] | None) -> VideoClip:
@@ -184,6 +212,15 @@ def _inputs() -> list[io.Input]:
             "reconstruction. A mask is surer.",
             advanced=True,
         ),
+        io.Combo.Input(
+            "segmenter",
+            options=_segmenters(),
+            default=NO_SEGMENTER,
+            tooltip="A segmentation model of mediapipe in models/mediapipe, such as selfie_multiclass_256x256.tflite: "
+            "hair, hands, clothes and background that it sees stay as they are.",
+            optional=True,
+            advanced=True,
+        ),
         io.Mask.Input(
             "mask",
             optional=True,
@@ -194,6 +231,13 @@ def _inputs() -> list[io.Input]:
             "audio",
             optional=True,
             tooltip="Sound to use instead of the clip's, for frames that came as an IMAGE batch.",
+        ),
+        io.MultiType.Input(
+            "onto",
+            types=[io.Video, io.Image],
+            optional=True,
+            tooltip="For several people: the video of the Blend Back of another face of the same clip. This face is "
+            "put into it.",
         ),
     ]
 

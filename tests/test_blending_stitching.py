@@ -15,8 +15,8 @@ from test_generators_stylegan2 import random_network
 from tiny_generators import tiny_mobile
 
 from dynode_pack.dynode_core.blending import BlendSettings, StitchSettings, blend_clip, tune_stitching
-from dynode_pack.dynode_core.blending.stitch_scene import choose_outputs, make_scene
-from dynode_pack.dynode_core.blending.stitching import masked_l1, masked_l2, stitch_masks
+from dynode_pack.dynode_core.blending.stitch_scene import choose_outputs, make_scene, spread_over_groups
+from dynode_pack.dynode_core.blending.stitching import masked_l2, stitch_masks
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
 
 GENERATORS = pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
@@ -27,20 +27,17 @@ def stit(golden: Callable[[str], Path]) -> dict[str, torch.Tensor]:
     return load_file(golden("stit_alignment_paste_stitch.safetensors"))
 
 
-@pytest.mark.parametrize(
-    ("edge", "inner", "outer", "whole"), [(0, 0, 5, False), (6, 0, 6, False), (6, 0, 6, True), (6, 2, 6, False)]
-)
-def test_masks_are_those_of_stit(stit: dict[str, torch.Tensor], edge: int, inner: int, outer: int, whole: bool) -> None:
-    masks = stitch_masks(stit["stitch.in.mask"], edge_px=edge, inner_px=inner, outer_px=outer, whole_border=whole)
-    name = f"stitch.b{edge}_in{inner}_out{outer}_whole{int(whole)}"
-    for kind in ("content", "border", "full"):
+@pytest.mark.parametrize(("edge", "inner", "outer"), [(0, 0, 5), (6, 0, 6), (6, 2, 6)])
+def test_masks_are_those_of_stit(stit: dict[str, torch.Tensor], edge: int, inner: int, outer: int) -> None:
+    masks = stitch_masks(stit["stitch.in.mask"], edge_px=edge, inner_px=inner, outer_px=outer)
+    name = f"stitch.b{edge}_in{inner}_out{outer}_whole0"
+    for kind in ("content", "border"):
         assert torch.equal(getattr(masks, kind), stit[f"{name}.{kind}"]), kind
 
 
 def test_losses_are_those_of_stit(stit: dict[str, torch.Tensor]) -> None:
     pictures = stit["stitch.x"], stit["stitch.y"], stit["stitch.in.mask"]
     assert float(masked_l2(*pictures)) == pytest.approx(float(stit["stitch.masked_l2"]), rel=1e-5)
-    assert float(masked_l1(*pictures)) == pytest.approx(float(stit["stitch.masked_l1"]), rel=1e-5)
     assert float(masked_l2(*pictures[:2], torch.zeros(1, 1, 64, 64))) == 0
 
 
@@ -178,3 +175,16 @@ def test_wrong_codes_and_settings_are_refused() -> None:
         StitchSettings(rounds=0)
     with pytest.raises(ValueError, match="0 or more"):
         stitch_masks(torch.zeros(1, 1, 8, 8), inner_px=-1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "most", "expected"),
+    [
+        ([0] * 10, 4, [0, 3, 6, 9]),
+        ([0] * 90 + [1, 1] + [2] * 8, 6, [0, 30, 59, 89, 91, 96]),  # the short shots are not passed over
+        ([0, 1, 1, 1, 2, 3, 3], 2, [0, 6]),
+        ([0, 0, 1], 9, [0, 1, 2]),
+    ],
+)
+def test_every_shot_gets_a_frame(groups: list[int], most: int, expected: list[int]) -> None:
+    assert spread_over_groups(np.array(groups), most).tolist() == expected

@@ -167,7 +167,7 @@ def test_the_report_counts_found_missed_and_away() -> None:
     assert lines[0] == "Face found in 7 of 60 frames. Frames are counted from 0."
     assert lines[1] == "Cuts: 1, new shots begin at frames 50."
     text = "\n".join(lines)
-    assert "not in the picture (these frames stay as they are): 26 frames, 34-59." in text
+    assert "not in the picture, or turned away (these frames stay as they are): 26 frames, 34-59." in text
     assert "Not found, place taken from the frames around: 27 frames, 5-6, 9-33." in text
 
 

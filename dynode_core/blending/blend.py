@@ -17,6 +17,7 @@ from ..progress import Progress, silent
 from ..types import AlignedClip
 from .background import Background
 from .compositor import Compositor
+from .covering import PartFinder
 from .region import RegionFinder
 from .settings import BlendSettings
 from .shots import Shots
@@ -44,6 +45,7 @@ def blend_clip(
     settings: BlendSettings | None = None,
     *,
     masks: Tensor | None = None,
+    finder: PartFinder | None = None,
     progress: Progress = silent,
 ) -> Iterator[tuple[int, Tensor]]:
     """Put N faces into the frames of their times.
@@ -59,6 +61,7 @@ def blend_clip(
         settings: mode, region, edge; None: the defaults.
         masks: `(1, H, W)`, `(T, H, W)` for the source frames or `(N, H, W)` for the output frames, in [0, 1]: the
             face goes in only where these are white.
+        finder: tells the parts of a crop: hair, hands, clothes and background stay as they are (see `covering`).
         progress: called after every frame with a preview.
 
     Returns:
@@ -75,8 +78,8 @@ def blend_clip(
     if times.shape != (faces.num_frames,):
         raise ValueError(f"There are {faces.num_frames} faces, but their times have shape {times.shape}.")
     check_finite("The times of the faces", times)
-    finder = RegionFinder(aligned, settings, masks, faces.num_frames)
-    return _keeping_blocks(_blend_chunks(aligned, faces, times, settings, finder, progress))
+    regions = RegionFinder(aligned, settings, masks, faces.num_frames)
+    return _keeping_blocks(_blend_chunks(aligned, faces, times, regions, Compositor(settings, finder), progress))
 
 
 def _keeping_blocks(pieces: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
@@ -90,12 +93,12 @@ def _blend_chunks(
     aligned: AlignedClip,
     faces: FaceFrames,
     times: np.ndarray,
-    settings: BlendSettings,
-    finder: RegionFinder,
+    regions: RegionFinder,
+    compositor: Compositor,
     progress: Progress,
 ) -> Iterator[tuple[int, Tensor]]:
-    background, shots = Background(aligned.clip, settings.background), Shots(aligned)
-    compositor = Compositor(settings)
+    settings, shots = compositor.settings, Shots(aligned)
+    background = Background(aligned.clip, settings.background)
     has_warned = False
     for start in range(0, len(times), settings.chunk):
         stop = min(start + settings.chunk, len(times))
@@ -114,7 +117,7 @@ def _blend_chunks(
         finished = torch.empty((stop - start, aligned.clip.height, aligned.clip.width, 3))
         for i, time_s in enumerate(times[start:stop]):
             frame = background.at(*shots.place_of(float(time_s)))
-            region = finder.at(start + i, time_s)
+            region = regions.at(start + i, time_s)
             if region is None:
                 finished[i] = frame
             else:

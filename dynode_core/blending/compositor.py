@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .colour import match_at_edge, match_to_base
 from .composite import adaptive_change, add_change, edit_activity, replacing_change, residual_change, warp_into
+from .covering import PartFinder, find_covered
 from .grain import grain_deviation, make_grain
 from .joins import feathered, membrane, multiband
 from .occluders import find_occluders
@@ -49,19 +50,25 @@ class SlowValue:
 
 
 class Compositor:
-    """Puts faces into frames, in order of time."""
+    """Puts faces into frames, in order of time.
 
-    def __init__(self, settings: BlendSettings) -> None:
-        self._settings = settings
+    Args:
+        settings: how.
+        finder: tells what is in front of the face, which then stays; None: nobody is asked.
+    """
+
+    def __init__(self, settings: BlendSettings, finder: PartFinder | None = None) -> None:
+        self.settings, self._finder = settings, finder
         self._membrane = SlowValue(_MEMBRANE_TIME_S, jump=0.1)
         self._occluders = SlowValue(_OCCLUDER_TIME_S, jump=0.5)
+        self._covered = SlowValue(_OCCLUDER_TIME_S, jump=0.5)
         self._activity = SlowValue(_ACTIVITY_TIME_S, jump=0.5)
         self._grain = SlowValue(_GRAIN_TIME_S, jump=0.02)
 
     @property
     def uses_base(self) -> bool:
         """Whether the unedited faces make a difference."""
-        settings = self._settings
+        settings = self.settings
         return settings.mode != "replace" or settings.colour_match or settings.keep_occluders
 
     def put(
@@ -86,10 +93,13 @@ class Compositor:
             shown: `(1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1] or None: where "adaptive" shows the face itself,
                 whatever the edit changes there.
         """
-        settings = self._settings
+        settings = self.settings
         if settings.keep_occluders and base is not None:
             covered = self._occluders.follow(find_occluders(frame, base, region), time_s)
-            region = replace(region, mask=region.mask * (1 - warp_into(covered, region)[..., 0]))
+            region = without(region, covered)
+        if self._finder is not None:
+            covered = self._covered.follow(find_covered(frame, region, self._finder, settings.region), time_s)
+            region = without(region, covered)
         if settings.mode == "residual" and base is not None:
             change = residual_change(edited, base, region)
         elif settings.mode == "adaptive" and base is not None:
@@ -104,7 +114,7 @@ class Compositor:
         return add_change(frame, self._join(change, region, time_s), region)
 
     def _matched(self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion) -> Tensor:
-        if not self._settings.colour_match:
+        if not self.settings.colour_match:
             return edited
         return match_at_edge(frame, edited, region) if base is None else match_to_base(frame, edited, base, region)
 
@@ -119,9 +129,14 @@ class Compositor:
         return change + make_grain(part.shape[0], part.shape[1], deviation=deviation, seed=index)
 
     def _join(self, change: Tensor, region: FaceRegion, time_s: float) -> Tensor:
-        if self._settings.join == "multiband":
+        if self.settings.join == "multiband":
             return multiband(change, region.mask)
-        if self._settings.join == "poisson":
+        if self.settings.join == "poisson":
             surface = self._membrane.follow(membrane(change, region), time_s)
             change = change - warp_into(surface, region)
         return feathered(change, region.mask)
+
+
+def without(region: FaceRegion, covered: Tensor) -> FaceRegion:
+    """The region less what `(1, s, s)` in [0, 1], in crop coordinates, says is covered."""
+    return replace(region, mask=region.mask * (1 - warp_into(covered, region)[..., 0]))

@@ -29,8 +29,6 @@ _FULLY_IN = 0.98
 class StitchScene:
     """One output frame."""
 
-    index: int
-    """Its number in the sample."""
     codes: Tensor
     """`(B, L, D)`: with the edit, and without it where that differs."""
     source: Tensor
@@ -41,7 +39,7 @@ class StitchScene:
 
 def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -> list[int]:
     """At most `count` output frames, evenly spread over those that show the face at the time of a source frame (or as
-    near to one as there are).
+    near to one as there are), and at least one of every shot if `count` allows that.
 
     Raises:
         ValueError: the face is in the picture at none of the times.
@@ -56,7 +54,26 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
         )
     distance = np.abs(frame_times[nearest] - sample.times)[shown]
     close = np.asarray(shown)[distance <= distance.min() + 1e-3]
-    return close[spread(len(close), count)].tolist()
+    first_frames = aligned.track.shots[:, 0]
+    shot = np.searchsorted(first_frames, nearest[close], side="right")
+    return close[spread_over_groups(shot, count)].tolist()
+
+
+def spread_over_groups(groups: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` positions in `(n,)` non-decreasing numbers of groups, increasing: shared out by the sizes of the
+    groups, but at least one of each; of one group the middle where it gets one, of all too many groups some."""
+    starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
+    sizes = np.diff(np.append(starts, len(groups)))
+    if len(starts) >= most:
+        return (starts + sizes // 2)[spread(len(starts), most)]
+    shares = np.ones(len(starts), dtype=np.int64)
+    for _ in range(min(most, len(groups)) - len(starts)):
+        shares[np.argmax(np.where(shares < sizes, sizes / shares, 0))] += 1
+    parts = [
+        start + (spread(size, share) if share > 1 else np.array([size // 2]))
+        for start, size, share in zip(starts.tolist(), sizes.tolist(), shares.tolist(), strict=True)
+    ]
+    return np.concatenate(parts)
 
 
 def make_scene(
@@ -69,8 +86,8 @@ def make_scene(
     edge, outer = round(EDGE_SHARE * size), max(1, round(OUTER_SHARE * size))
     masks = stitch_masks(content_mask(aligned, frame, size, settings), edge_px=edge, outer_px=outer)
     visible = _inside_frame(aligned, frame, size)
-    found = StitchMasks(*((mask * visible).to(device) for mask in (masks.content, masks.border, masks.full)))
-    return StitchScene(index, codes.to(device), crop_clip(aligned, [frame], size).to(device), found)
+    found = StitchMasks(*((mask * visible).to(device) for mask in (masks.content, masks.border)))
+    return StitchScene(codes.to(device), crop_clip(aligned, [frame], size).to(device), found)
 
 
 def content_mask(aligned: AlignedClip, frame: int, size: int, settings: BlendSettings) -> Tensor:

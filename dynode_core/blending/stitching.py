@@ -22,13 +22,9 @@ class StitchMasks:
     """The mask itself, without the edge of the crop: here the edited face stays as it is."""
     border: Tensor
     """The band around it: here the face should look like the source."""
-    full: Tensor
-    """Content and everything up to the outer end of the band."""
 
 
-def stitch_masks(
-    mask: Tensor, *, edge_px: int = 0, inner_px: int = 0, outer_px: int = 0, whole_border: bool = False
-) -> StitchMasks:
+def stitch_masks(mask: Tensor, *, edge_px: int = 0, inner_px: int = 0, outer_px: int = 0) -> StitchMasks:
     """The masks of stitching tuning, as STIT's `create_masks` makes them.
 
     Args:
@@ -36,7 +32,7 @@ def stitch_masks(
         edge_px: so many pixels along the edge of the crop are never content.
         inner_px: gap between content and border.
         outer_px: width of the border.
-        whole_border: everything beyond the content and the gap is border.
+
     Raises:
         ValueError: another shape, or lengths below 0.
     """
@@ -49,9 +45,7 @@ def stitch_masks(
     inside[..., edge_px : mask.shape[-2] - edge_px, edge_px : mask.shape[-1] - edge_px] = 1
     content = mask * inside
     inner = _dilate(content, inner_px) * inside
-    full = _dilate(content, inner_px + outer_px)
-    border = 1 - inner if whole_border else (full - inner).clamp(0, 1)
-    return StitchMasks(content, border, full)
+    return StitchMasks(content, (_dilate(content, inner_px + outer_px) - inner).clamp(0, 1))
 
 
 def masked_l2(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -61,16 +55,7 @@ def masked_l2(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         images, targets: `(N, C, S, S)`.
         mask: `(N, 1, S, S)`; an empty one gives 0.
     """
-    return _masked_mean((images - targets).square(), mask)
-
-
-def masked_l1(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """As `masked_l2`, with absolute differences."""
-    return _masked_mean((images - targets).abs(), mask)
-
-
-def _masked_mean(difference: Tensor, mask: Tensor) -> Tensor:
-    return (difference * mask).sum() / mask.sum().clamp_min(1)
+    return ((images - targets).square() * mask).sum() / mask.sum().clamp_min(1)
 
 
 def _dilate(mask: Tensor, radius_px: int) -> Tensor:

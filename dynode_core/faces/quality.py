@@ -43,7 +43,7 @@ class FrameQuality:
         """Frame numbers by problem, what to expect in brackets; problems that do not occur are left out."""
         seen = self.present
         found = {
-            "Face not in the picture (these frames stay as they are)": ~seen,
+            "Face not in the picture, or turned away (these frames stay as they are)": ~seen,
             "Not found, place taken from the frames around": seen & ~self.detected,
             f"Profile view, turned by more than {_PROFILE_DEG:.0f} degrees (less like the person)": seen
             & (np.abs(self.yaw_deg) > _PROFILE_DEG),
