@@ -1,6 +1,6 @@
 """A first guess of W+ from a face: a small convolutional encoder, trained on generated faces (ours).
 
-Trained by scripts/train_encoder.py on the faces of scripts/sample_codes.py. On 550 to 736 faces it did not save the
+Trained by scripts/train_encoder.py on the faces of scripts/sample_codes.py. On 544 to 736 faces it did not save the
 search any steps (benchmarks/README.md), so no weights ship and inversion starts from `thumbnail_encoder`. The rows of
 W+ are told apart in four groups by what they draw: the pose and the outline, the parts of the face, their details,
 texture.
