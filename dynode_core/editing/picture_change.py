@@ -33,7 +33,7 @@ _MOVED = 0.01
 """Shift of these points, in sides of the crop, from which a picture counts as moved."""
 _ASPECT = 0.012
 """Frames resized to a multiple of 8 or 16 differ by up to this in their aspect ratio."""
-_NOISE = (0.02, 0.06)
+_NOISE = (0.01, 0.06)
 """A place counts as changed from three times the noise on, but never below the first and always above the second value
 (root mean square, [-1, 1] units)."""
 _WINDOW_SHARE = 0.02
