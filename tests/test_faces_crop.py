@@ -123,6 +123,22 @@ def test_untouched_crop_beyond_the_frame_pasted_back_is_the_frame() -> None:
     assert difference.max() < 0.025  # in the outermost row and column the mirrored picture takes part
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_pasting_inverts_cropping_for_any_quad_up_to_interpolation(seed: int) -> None:
+    """Any place (also partly outside), size, turn and resolution: the error is that of linear interpolation."""
+    random = np.random.default_rng(seed)
+    half, size = random.uniform(15, 110), int(random.integers(48, 600))
+    quad = square(tuple(random.uniform((0, 0), (260, 200))), half, random.uniform(-180, 180))
+    frame = waves(200, 260)
+    warped, coverage = warp_to_frame(crop(frame, quad, size), quad, 200, 260)
+    assert coverage.max() == 1
+    back = (warped + 1) / 2 * coverage + frame.permute(0, 3, 1, 2) * (1 - coverage)
+    difference = (back - frame.permute(0, 3, 1, 2)).abs()
+    step_px = max(1.0, 2 * half / size)
+    assert difference[..., 1:-1, 1:-1].max() < 0.004 + 0.003 * step_px**2
+    assert (difference[(coverage == 0).expand_as(difference)] == 0).all()
+
+
 @pytest.mark.parametrize("size", [32, 400])
 def test_coverage_is_the_quad_less_its_rim(size: int) -> None:
     quad = square((100.2, 90.6), 41.3, 33.0)

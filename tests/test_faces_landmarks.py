@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from dynode_pack.dynode_core.faces import landmarks as landmarks_module
 from dynode_pack.dynode_core.faces.align import align_clip
 from dynode_pack.dynode_core.faces.landmarks import Face, FaceLandmarker, explain_import_failure, pose_from_matrix
-from dynode_pack.dynode_core.faces.quads import ffhq_quads, quad_sides_px
+from dynode_pack.dynode_core.faces.quads import axes_to_quads, ffhq_quads, quad_sides_px
 from dynode_pack.dynode_core.layout import bytes_to_pictures, network_to_bytes
 
 
@@ -165,3 +166,35 @@ def test_pose_of_a_pure_rotation(axis: int, expected: tuple[float, float, float]
     matrix[i, j], matrix[j, i] = -sign * np.sin(angle), sign * np.sin(angle)
     matrix[:3, :3] *= 3.0  # the scale of the matrix does not matter
     np.testing.assert_allclose(pose_from_matrix(matrix), expected, atol=1e-4)
+
+
+@pytest.mark.weights
+def test_mesh_and_68_points_give_the_same_quads_within_two_percent(
+    landmarker: FaceLandmarker, shared: Path, golden: Callable[[str], Path]
+) -> None:
+    """Against quads from the 68 points of dlib's predictor, whose whole pixels alone move a corner by about 1 %."""
+    from PIL import Image
+
+    from dynode_pack.dynode_core.layout import pictures_to_bytes
+    from dynode_pack.dynode_core.video import FileClip
+
+    assets, steady = shared / "assets", 0
+    for name, known in json.loads(golden("quads_68.json").read_text(encoding="utf-8")).items():
+        if not (assets / ("aligned" if name == "aligned" else f"clips/{name}")).exists():
+            pytest.skip(f"needs the aligned pictures and clips in {assets}")
+        if name == "aligned":
+            pictures = [np.asarray(Image.open(assets / "aligned" / file).convert("RGB")) for file in known]
+        else:
+            clip = FileClip(assets / "clips" / name)
+            pictures = [pictures_to_bytes(clip.read([int(frame)]))[0] for frame in known]
+        ours = ffhq_quads(np.stack([landmarker.detect(picture)[0].landmarks for picture in pictures]))
+        values = np.array(list(known.values()))
+        center, x = values[:, :2], values[:, 2:]
+        theirs = axes_to_quads(center, x, x[:, ::-1] * (-1, 1))
+        apart = (ours - theirs) / quad_sides_px(theirs)[:, None, None]
+        assert np.linalg.norm(apart.mean(axis=1), axis=1).max() < 0.02, name  # centres, in every frame
+        assert np.linalg.norm(apart.mean(axis=0), axis=1).max() < 0.02, name  # corners, over the frames
+        corners = np.linalg.norm(apart, axis=2).max(axis=1)
+        assert np.median(corners) < 0.02 and corners.max() < 0.05, name
+        steady += int((corners < 0.02).sum())
+    assert steady >= 0.7 * 50
