@@ -83,7 +83,8 @@ def draw_directions(
                     unmoved = tile if strength == 0 else unmoved
                 tiles[-1].append(tile)
                 progress(done + 1, total, tile)
-    return labelled_grid(tiles, [edit.name for edit in edits], [f"{strength:+g}" if strength else "0" for strength in strengths])
+    heads = [f"{strength:+g}" if strength else "0" for strength in strengths]
+    return labelled_grid(tiles, [edit.name for edit in edits], heads)
 
 
 def labelled_grid(tiles: Sequence[Sequence[np.ndarray]], names: Sequence[str], heads: Sequence[str]) -> np.ndarray:
