@@ -57,7 +57,7 @@ REJECTED = ("squint", "brows down", "pucker", "look right", "look up", *LIGHT)
 """Not shipped. Measured on 4 or 5 fresh faces, in standard deviations of the attribute per unit of strength, own effect
 and largest leak: squint .31 and .18, brows down .25 and .48, pucker .05 and .13, look right .25 and .11, look up .18
 and .16, light from the right .17 and .05, bright background .23 and .06, bright face .52 and .13, warm face .78 and
-.08. The last two do what they measure, but by another colour of the skin and of the whole picture rather than by light."""
+.08. The last two do what they measure, but by another colour of the skin and of the whole picture, not by light."""
 MAX_SPREAD = 3.0
 """Attributes are clipped to so many standard deviations: a blink must not dominate."""
 EXPRESSION_DEPTH = (0.17, 0.44)
