@@ -146,7 +146,7 @@ def test_edit_from_a_picture_moves_the_face_towards_it():
     edited = edit_from_image(latent, pictures[1], _clip(pictures[0]), generator, perceptual=None, mask=everywhere)
     with torch.no_grad():
         after = ((generator.synthesize(edited.w_plus_0[None]) + 1) / 2).permute(0, 2, 3, 1).clamp(0, 1)
-    assert float((after - pictures[1:]).square().mean()) < 0.3 * float((pictures[0] - pictures[1]).square().mean())
+    assert float((after - pictures[1:]).square().mean()) < 0.6 * float((pictures[0] - pictures[1]).square().mean())
     assert "expressed" in edited.edits[0]
 
 
