@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from problems import inverted_clip
+from problems import inverted_clip, smooth_codes
 
 from dynode_pack.dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.ode.monotone import MonotoneReference
@@ -46,6 +48,21 @@ def test_a_face_at_rest_stays_at_rest_beside_a_fast_move(repeats: int) -> None:
         assert away.max() < 0.2
     spline = fit_reference(frames / frames[-1], values, kind="natural cubic").reference.position(dense / frames[-1])
     assert (np.linalg.norm(spline - chord, axis=1) / spread).max() > 0.2
+
+
+def test_a_shot_with_fast_moves_makes_neither_basis_nor_windows_of_the_others_finer() -> None:
+    frames, values = motion_keyframes(4)
+    still = smooth_codes(300, rows=2, channels=6, axes=5) * 0.3 + 20
+    codes = np.concatenate([values.reshape(-1, 2, 6), still])
+    times = np.concatenate([frames, frames[-1] + 10 + np.arange(300)]) / FPS
+    clip = dataclasses.replace(inverted_clip(codes, times), cuts_s=np.array([(frames[-1] + 5) / FPS]))
+    settings = TrajectorySettings(check_held_out=False)
+    both, alone = (fit_trajectory(part, settings) for part in (clip, inverted_clip(still, np.arange(300) / FPS)))
+    assert both.certificate["passed"] and both.certificate["tries"] == 1
+    assert both.certificate["reference"] == "monotone cubic"
+    assert both.vector_field.num_frequencies == alone.vector_field.num_frequencies
+    after = both.vector_field.edges.numpy() * times[-1] > (frames[-1] + 9) / FPS
+    assert after.sum() == len(alone.vector_field.edges)
 
 
 def test_monotone_pieces_stay_between_their_ends_and_the_velocity_is_the_slope() -> None:

@@ -119,6 +119,11 @@ def test_shots_of_one_keyframe_stand_still() -> None:
     assert torch.allclose(held, clip.w_plus[[0, 0, 1, 1]], atol=1e-5)
 
 
+def test_times_outside_the_clip_are_no_cuts(clip: InvertedClip) -> None:
+    trajectory = train_trajectory(clip, GradientSettings(steps=1, hidden=8, cuts=(-1.0, CUT, 30.0)))
+    assert trajectory.certificate["cuts_s"] == pytest.approx([CUT])
+
+
 def test_weights_that_leave_nothing_to_train_on_are_refused() -> None:
     with pytest.raises(ValueError, match="one of them above 0"):
         GradientSettings(latent_weight=0.0)

@@ -93,7 +93,6 @@ def certify(
     *,
     rtol: float,
     atol: float,
-    subdivision: int = 1,
     seed: int = 0,
 ) -> CertifiedField:
     """Fit, check, and fit again while the check fails, at most three times.
@@ -101,12 +100,12 @@ def certify(
     Where edits change their size the Jacobian weight grows a hundredfold; where the path is missed the basis grows.
 
     Args:
-        fit: Takes the Jacobian weight and the subdivision of gaps.
-        subdivision: To begin with.
+        fit: Takes the Jacobian weight and the subdivision of gaps, which is 1 to begin with.
     Returns:
         The first field that passes, or the one with the smallest drift if none does.
     """
     tried: list[CertifiedField] = []
+    subdivision = 1
     while len(tried) < MAX_TRIES:
         field = fit(jacobian_weight, subdivision)
         check = check_field(field, tau, reference, rtol=rtol, atol=atol, seed=seed)

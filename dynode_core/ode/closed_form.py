@@ -43,6 +43,10 @@ class Segment:
     knots: np.ndarray
     """`(n,)` tau of its observations, within [low, high]."""
     reference: Reference
+    subdivision: int = 1
+    """Quadrature intervals per gap that its reference wants."""
+    gaps_per_window: int | None = None
+    """Gaps that its windows hold at most; None leaves it to the fit."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,20 @@ def _subdivide(knots: np.ndarray, least: int, intervals: int) -> np.ndarray:
 def _lay_out(segments: Sequence[Segment], per_window: int, subdivision: int) -> tuple[list[_Window], int]:
     """Cut segments into windows; what lies between a cut and the nearest knot becomes a window at rest.
 
+    All windows share one basis. A segment that wants many intervals per gap has shorter windows, so that it makes
+    neither the basis nor the windows of the others larger.
+
     Returns:
         The windows, and the nominal number of intervals in one, which sets the number of frequencies.
     """
     sparse = [len(s.knots) - 1 < SPARSE for s in segments]
-    base = [max(SPARSE_SUBDIVISION if few else 1, subdivision) for few in sparse]
+    base = [
+        max(SPARSE_SUBDIVISION if few else 1, s.subdivision * subdivision)
+        for s, few in zip(segments, sparse, strict=True)
+    ]
     gaps = [max(1, len(s.knots) - 1) for s in segments]
-    counts = [max(1, round(gap / per_window)) for gap in gaps]
+    most = [min(per_window, s.gaps_per_window or per_window) for s in segments]
+    counts = [max(1, round(gap / held)) for gap, held in zip(gaps, most, strict=True)]
     finest = max(math.ceil(gap / count) * parts for gap, count, parts in zip(gaps, counts, base, strict=True))
     windows = []
     for segment, count, few, least in zip(segments, counts, sparse, base, strict=True):
@@ -87,7 +98,8 @@ def _lay_out(segments: Sequence[Segment], per_window: int, subdivision: int) -> 
             if last == first:
                 continue
             inside = knots[first : last + 1]
-            grid = _subdivide(inside, least, finest if few else least * (last - first))
+            full = few or segment.gaps_per_window is not None  # else the window holds about as many intervals anyway
+            grid = _subdivide(inside, least, finest if full else least * (last - first))
             windows.append(_Window(float(inside[0]), float(inside[-1]), grid, segment.reference))
         if knots[-1] < segment.high:
             windows.append(_Window(float(knots[-1]), segment.high, empty, segment.reference))
@@ -156,7 +168,8 @@ def fit_field(
     Args:
         jacobian_weight: j above; from 1e-4 up edits are carried exactly, below 1e-6 the motion depends on the state.
         per_window: Observation gaps per window.
-        subdivision: Quadrature intervals per gap, at least; the basis grows with it. Sparse clips always have 4.
+        subdivision: Times as many quadrature intervals per gap as each segment wants; the basis grows with it. Sparse
+            segments always have 4.
         device: Where the float64 solves run, and where the field lies; the CPU in place of one without float64.
     """
     windows, finest = _lay_out(segments, per_window, subdivision)

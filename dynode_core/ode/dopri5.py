@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,19 @@ from .solution import Status
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 """f(t, y): `(B,)` times and `(B, D)` states to `(B, D)` derivatives."""
+
+
+class StagedField(Protocol):
+    """A field that prepares a whole step: the times of the stages are known before their states."""
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """As a `VectorField`."""
+        ...
+
+    def stages(self, times: Tensor) -> Callable[[int, Tensor], Tensor]:
+        """`(6, B)` times to the derivatives as a function of the number of the stage and `(B, D)` states."""
+        ...
+
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _STAGES = (
@@ -44,18 +58,19 @@ EVALUATIONS_PER_STEP = 6
 
 
 @lru_cache(maxsize=16)
-def _tableau(dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Stage weights, error weights `(7,)` and dense-output weights `(4, 7)` on the device of the solve."""
+def _tableau(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    """Nodes `(6, 1)`, stage weights, and the weights of error and dense output `(5, 7)` on the device of the solve."""
 
     def constant(values: object) -> Tensor:
         return torch.tensor(values, dtype=torch.float64).to(device=device, dtype=dtype)
 
-    return tuple(constant(row) for row in _STAGES), constant(_ERROR), constant(_DENSE).T.contiguous()
+    after = torch.cat([constant(_ERROR)[None], constant(_DENSE).T])
+    return constant(_NODES)[:, None], tuple(constant(row)[None] for row in _STAGES), after
 
 
 def _combine(weights: Tensor, slopes: list[Tensor]) -> Tensor:
-    """Weighted sum of `(B, D)` slopes."""
-    return torch.tensordot(weights, torch.stack(slopes), dims=1)
+    """`(n, s)` weights and s slopes `(B, D)` to the `(n, B, D)` weighted sums."""
+    return (weights @ torch.stack(slopes).flatten(1)).view(-1, *slopes[0].shape)
 
 
 def _rms(x: Tensor) -> Tensor:
@@ -138,10 +153,16 @@ class _State:
 
 
 def _step(
-    field: VectorField, state: _State, t1: Tensor, direction: Tensor, smallest: Tensor, rtol: float, atol: float
+    field: VectorField | StagedField,
+    state: _State,
+    t1: Tensor,
+    direction: Tensor,
+    smallest: Tensor,
+    rtol: float,
+    atol: float,
 ) -> tuple[_State, tuple[Tensor, Tensor, Tensor, Tensor]]:
     """One attempt for all rows; rows that have arrived or failed make a step of size 0."""
-    stage_weights, error_weights, dense_weights = _tableau(state.y.dtype, state.y.device)
+    nodes, stage_weights, after_weights = _tableau(state.y.dtype, state.y.device)
     remaining = (t1 - state.t) * direction
     live = (remaining > 0) & (state.status == Status.SUCCESS)
     size = torch.where(live, torch.minimum(state.size, remaining), torch.zeros_like(remaining))
@@ -149,12 +170,15 @@ def _step(
     h = signed[:, None]
     slopes = [state.slope]
     y_new = state.y
-    for node, weights in zip(_NODES, stage_weights, strict=True):
-        y_new = torch.addcmul(state.y, h, _combine(weights, slopes))
-        slopes.append(field(state.t + node * signed, y_new))
-    stacked = torch.stack(slopes)
+    times = state.t + nodes * signed
+    prepare = getattr(field, "stages", None)
+    slope_at = (lambda stage, y: field(times[stage], y)) if prepare is None else prepare(times)
+    for stage, weights in enumerate(stage_weights):
+        y_new = torch.addcmul(state.y, h, _combine(weights, slopes)[0])
+        slopes.append(slope_at(stage, y_new))
+    combined = h * _combine(after_weights, slopes)
     with torch.no_grad():
-        error = h * torch.tensordot(error_weights, stacked, dims=1)
+        error = combined[0]
         ratio = _rms(error / (atol + rtol * torch.maximum(state.y.abs(), y_new.abs())))
         finite = torch.isfinite(ratio)
         accept = live & finite & (ratio <= 1)
@@ -168,7 +192,7 @@ def _step(
         status = torch.where(stuck & finite, Status.STEP_TOO_SMALL, state.status)
         status = torch.where(stuck & ~finite, Status.NOT_FINITE, status)
     taken = accept[:, None]
-    dense = torch.cat([state.y[None], h * torch.tensordot(dense_weights, stacked, dims=1)])
+    dense = torch.cat([state.y[None], combined[1:]])
     after = _State(
         t_new,
         torch.where(taken, y_new, state.y),
@@ -181,7 +205,7 @@ def _step(
 
 
 def solve_dense(
-    field: VectorField,
+    field: VectorField | StagedField,
     y0: Tensor,
     t0: Tensor,
     t1: Tensor,
@@ -194,7 +218,8 @@ def solve_dense(
     """Integrate dy/dt = f(t, y) from t0 to t1, each row on its own, forward or backward.
 
     Args:
-        field: `(B,)` times and `(B, D)` states to `(B, D)`; rows must not depend on one another.
+        field: `(B,)` times and `(B, D)` states to `(B, D)`; rows must not depend on one another. One that has `stages`
+            prepares each step at once.
         y0: `(B, D)` float32 or float64.
         t0: `(B,)` start times.
         t1: `(B,)` end times; may lie before t0.

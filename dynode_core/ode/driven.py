@@ -1,7 +1,9 @@
 """Vector fields that a control drives: dy = f(y, tau) dtau + dX(tau).
 
 This is the form of a neural controlled differential equation (Kidger, Morrill, Foster & Lyons, NeurIPS 2020) and, with
-a random X, of a latent SDE with additive noise; the paper names both as extensions.
+a random X, of a latent SDE with additive noise; the paper names both as extensions. Neither torchcde nor torchsde is
+used: as X only adds, the equation is an ordinary one in y - X (`DrivenField`), which every solver here takes with its
+own step control, and the noise of a seed is drawn exactly.
 """
 
 from __future__ import annotations

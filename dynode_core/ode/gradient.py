@@ -111,9 +111,10 @@ class _Trainer:
         self.space = CodeSpace(1.0 if released else float(inverted.w_plus.std()) or 1.0, (rows, channels))
         self.span = float(count - 1) if released else 1.0
         self.states = self.space.encode(inverted.w_plus).float().to(device)
-        tau = (inverted.times - inverted.times[0]) / (inverted.times[-1] - inverted.times[0])
+        start, duration = inverted.times[0], inverted.times[-1] - inverted.times[0]
+        tau = (inverted.times - start) / duration
         self.times = torch.from_numpy(tau).float().to(device) * self.span
-        self.shots = Shots.of(tau, tuple(np.interp(_cuts(inverted, settings), inverted.times, tau)))
+        self.shots = Shots.of(tau, tuple((_cuts(inverted, settings) - start) / duration))
         if released:
             self.network: nn.Module = ReleasedField(rows, channels, seed=settings.seed)
         else:

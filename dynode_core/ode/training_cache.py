@@ -37,8 +37,8 @@ def training_key(inverted: InvertedClip, settings: object, picture_loss: str) ->
     """Hash of all that a run depends on but its length; `picture_loss` names what that loss compares with."""
     facts = {k: v for k, v in vars(settings).items() if k not in _FREE}
     cuts = np.empty(0) if inverted.cuts_s is None else inverted.cuts_s
-    parts = [inverted.w_plus, inverted.times, cuts, json.dumps(facts, sort_keys=True), picture_loss]
-    return content_key(["training 2", *parts])
+    settings_text = json.dumps(facts, sort_keys=True)
+    return content_key(["training 2", inverted.w_plus, inverted.times, cuts, settings_text, picture_loss])
 
 
 class TrainingCache:

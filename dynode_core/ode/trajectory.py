@@ -55,7 +55,7 @@ def _segments(
             samples=samples[run],
             seed=settings.seed,
         )
-        segments.append(Segment(low, high, tau[run], fit.reference))
+        segments.append(Segment(low, high, tau[run], fit.reference, fit.subdivision, fit.gaps_per_window))
         fits.append(fit)
     return segments, fits, used
 
@@ -83,7 +83,7 @@ def _report(
         "probe_gain_low": check.gain_low,
         "probe_gain_high": check.gain_high,
         "jacobian_weight": certified.jacobian_weight,
-        "subdivision": certified.subdivision,
+        "subdivision": certified.subdivision * max(fit.subdivision for fit in fits),
         "tries": certified.tries,
         "solver_status": check.status.label,
         "reference": longest.kind,
@@ -164,7 +164,6 @@ def fit_trajectory(
         settings.jacobian_weight,
         rtol=settings.rtol,
         atol=settings.atol,
-        subdivision=max(fit.subdivision for fit in fits),
         seed=settings.seed,
     )
     progress(3, _STAGES)

@@ -28,6 +28,10 @@ FREQUENCY_SHARE = 0.75
 """Half-waves per interval of the quadrature that the heads are fitted with."""
 
 
+StageSlopes = Callable[[int, Tensor], Tensor]
+"""Number of a stage and `(V, M, r)` states to `(V, M, r)` derivatives."""
+
+
 class PathField(nn.Module):
     """What the path solvers need of a vector field: it is smooth inside windows of [0, 1]."""
 
@@ -58,6 +62,15 @@ class PathField(nn.Module):
     def at_times(self, windows: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
         """`in_windows` as a function of the states, for repeated calls at the same times."""
         return lambda y: self.in_windows(windows, x, y)
+
+    def staged(self, windows: Tensor) -> Callable[[Tensor], StageSlopes]:
+        """`in_windows` for Runge-Kutta steps, whose times are known before their states.
+
+        Returns:
+            A function from the `(S, V, M)` local times of the stages of a step to `StageSlopes`.
+        """
+        slopes = self.bind(windows)
+        return lambda x: lambda stage, y: slopes(x[stage], y)
 
 
 def _seeded(generator: torch.Generator, *shape: int, deviation: float) -> Tensor:
@@ -150,6 +163,27 @@ class WindowedField(PathField):
         of_time, seen = self.time_features(x)
         heads = self._heads(windows)
         return lambda y: torch.bmm(torch.cat([of_time, self.state_features(seen, y)], dim=-1), heads)
+
+    def staged(self, windows: Tensor) -> Callable[[Tensor], StageSlopes]:
+        """As in the base class; what depends on time alone is computed once for all stages of a step."""
+        heads, known = self._heads(windows), self.state_weight.shape[1] - self.rank
+        of_time, of_state = heads[:, :-HIDDEN], heads[:, -HIDDEN:]
+        from_time, from_state = self.state_weight[:, :known], STATE_GAIN * self.state_weight[:, known:]
+
+        def at(x: Tensor) -> StageSlopes:
+            stages, count, rows = x.shape
+            features, seen = self.time_features(x.transpose(0, 1).reshape(count, -1))
+            driven = torch.bmm(features, of_time).view(count, stages, rows, -1).unbind(1)
+            hidden = functional.linear(seen, from_time, self.state_bias).view(count, stages, rows, -1).unbind(1)
+
+            def slopes(stage: int, y: Tensor) -> Tensor:
+                phi = functional.silu(hidden[stage] + functional.linear(y, from_state))
+                phi = functional.silu(functional.linear(phi, self.mixing_weight, self.mixing_bias))
+                return torch.baddbmm(driven[stage], phi, of_state)
+
+            return slopes
+
+        return at
 
     def in_windows(self, windows: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """As in the base class."""

@@ -8,6 +8,7 @@ the windows are solved one after another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -67,18 +68,32 @@ def plan_leg(field: PathField, start: float, *, forward: bool) -> Leg:
     return Leg(order, x0, 1.0 if forward else -1.0, jumps, guesses)
 
 
+class _Rows:
+    """Windows of a leg as a field over V * B rows, B of them in each."""
+
+    def __init__(self, field: PathField, windows: Tensor, batch: int) -> None:
+        self._slopes, self._staged = field.bind(windows), field.staged(windows)
+        self._count, self._batch = len(windows), batch
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._slopes(x.view(self._count, -1), self._by_window(y)).reshape(y.shape)
+
+    def stages(self, times: Tensor) -> Callable[[int, Tensor], Tensor]:
+        """As `StagedField` asks for it."""
+        slopes = self._staged(times.view(len(times), self._count, -1))
+        return lambda stage, y: slopes(stage, self._by_window(y)).reshape(y.shape)
+
+    def _by_window(self, y: Tensor) -> Tensor:
+        return y.view(self._count, self._batch, -1)
+
+
 def _solve_rows(field: PathField, leg: Leg, pick: slice, starts: Tensor, rtol: float, atol: float) -> DenseSolution:
     """Windows `pick` of a leg from `(V, B, r)` starts, as V * B rows."""
-    count, batch, rank = starts.shape
-    slopes = field.bind(leg.windows[pick])
-
-    def rows(x: Tensor, y: Tensor) -> Tensor:
-        return slopes(x.view(count, batch), y.view(count, batch, rank)).reshape(count * batch, rank)
-
+    batch, rank = starts.shape[1:]
     x0 = leg.x0[pick].to(starts).repeat_interleave(batch)
     return solve_dense(
-        rows,
-        starts.reshape(count * batch, rank),
+        _Rows(field, leg.windows[pick], batch),
+        starts.reshape(-1, rank),
         x0,
         torch.full_like(x0, leg.x1),
         rtol=rtol,
