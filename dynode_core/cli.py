@@ -183,6 +183,9 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cache", metavar="DIR", help="where converted models and finished inversions are kept")
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--compile", action="store_true", help="torch.compile the generator: minutes at first, then faster pictures"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress on stderr")
     group.add_argument("--traceback", action="store_true", help="show where an error comes from")
 

@@ -27,6 +27,7 @@ from .faces.landmarks import FaceLandmarker
 from .faces.quality import alignment_report
 from .faces.segmenter import FaceSegmenter
 from .generators import Generator
+from .generators.protocol import Compilable
 from .inversion import IdentityNetwork, InversionSettings, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
@@ -48,7 +49,7 @@ class Workplace:
         self.device = _device(options.device)
         self.quiet = bool(options.quiet)
         self.seconds: dict[str, float] = {}
-        self._named = options.generator
+        self._named, self._compiles = options.generator, bool(options.compile)
         self._generator: Generator | None = None
 
     @property
@@ -58,6 +59,8 @@ class Workplace:
             self._generator = load_generator(
                 path, folders=self.folders, cache_dir=self.cache_dir / "generators", device=self.device
             )
+            if self._compiles and isinstance(self._generator, Compilable):
+                self._generator.compile_synthesis()
         return self._generator
 
     def perceptual(self) -> PerceptualDistance:
@@ -283,6 +286,7 @@ def edit(
                 place.generator,
                 perceptual=place.perceptual(),
                 strength=options.picture_strength,
+                codes=editing.codes_of(latent, aligned),
                 progress=progress,
             )
     for name, strength, layers in edits:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_family, check_shape
+from .generators.batching import synthesize_batches
 from .generators.protocol import Generator
 from .generators.tuning import with_tuning
 from .layout import pictures_to_network
@@ -60,8 +61,8 @@ class RenderedFaces:
     generator: Generator
     sample: TrajectorySample
     size: int
-    batch: int = 1
-    """Images per pass of the generator; 1 is fastest on a CPU."""
+    batch: int | None = None
+    """Images per pass of the generator; None: as many as the free memory of the device takes, 1 on a CPU."""
 
     def __post_init__(self) -> None:
         check_family("The sampled path", self.sample.family, self.generator.family)
@@ -124,23 +125,25 @@ class PictureFaces:
 
 @torch.no_grad()
 def render(
-    generator: Generator, w_plus: Tensor, *, tuning: Tuning | None = None, size: int | None = None, batch: int = 1
+    generator: Generator,
+    w_plus: Tensor,
+    *,
+    tuning: Tuning | None = None,
+    size: int | None = None,
+    batch: int | None = None,
 ) -> Tensor:
-    """Images of codes, `batch` at a time.
+    """Images of codes, `batch` at a time; fewer where the device runs out of memory.
 
     Args:
         w_plus: `(N, L, D)` float32, any device.
         tuning: weights that came with the codes.
         size: side of the images; default the generator's resolution.
+        batch: see `RenderedFaces.batch`.
     Returns:
         `(N, 3, S, S)` float32 in about [-1, 1], CPU.
     """
-    images = []
-    generator = with_tuning(generator, tuning)
+    side = size or generator.resolution
+    if not len(w_plus):
+        return torch.empty(0, 3, side, side)
     with reuse_large_blocks():
-        for start in range(0, len(w_plus), batch):
-            codes = w_plus[start : start + batch].to(generator.device)
-            images.append(generator.synthesize(codes, size=size).float().cpu())
-    return (
-        torch.cat(images) if images else torch.empty(0, 3, size or generator.resolution, size or generator.resolution)
-    )
+        return torch.cat(list(synthesize_batches(with_tuning(generator, tuning), w_plus, size=size, batch=batch)))

@@ -16,6 +16,7 @@ from ..dynode_core.editing import (
     sample_of,
     sampled_latents,
 )
+from ..dynode_core.generators.batching import batch_that_fits
 from ..dynode_core.generators.sampling import LARGEST_SEED, sample_codes
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
@@ -78,7 +79,7 @@ class SampleLatents(io.ComfyNode):
             class_index=class_index,
         )
         latents = sampled_latents(codes, model)
-        faces, progress = ManagedFaces(generator, sample_of(latents), side, chunk=1), NodeProgress()
+        faces, progress = ManagedFaces(generator, sample_of(latents), side, chunk=0), NodeProgress()
 
         def read(start: int, stop: int) -> Tensor:
             progress(start, count)
@@ -87,7 +88,7 @@ class SampleLatents(io.ComfyNode):
             return piece
 
         with reuse_large_blocks():
-            pictures = gather_faces(read, count, chunk=1)
+            pictures = gather_faces(read, count, chunk=batch_that_fits(model))
         return io.NodeOutput(latents, pictures, ui=ui.PreviewImage(pictures, cls=cls))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dynode_core.checkpoints.load import load_generator
+from ..dynode_core.generators.protocol import Compilable
 from . import model_folders, sockets
 from .devices import hold_generator, outside_inference_mode
 
@@ -33,6 +34,14 @@ class LoadGenerator(io.ComfyNode):
                     tooltip="The default generator comes with the packages of requirements-models.txt. Other entries "
                     "are the files in models/stylegan2.",
                 ),
+                io.Boolean.Input(
+                    "torch_compile",
+                    default=False,
+                    tooltip="Make pictures faster with torch.compile, after some minutes for the first ones. Where it "
+                    "does not work, all goes on without it and the log says so.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 sockets.Generator.Output(
@@ -44,18 +53,20 @@ class LoadGenerator(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, generator_name: str) -> Any:
+    def fingerprint_inputs(cls, generator_name: str, torch_compile: bool = False) -> Any:
         return _file_stamp(generator_name)
 
     @classmethod
     @outside_inference_mode
-    def execute(cls, generator_name: str) -> io.NodeOutput:
+    def execute(cls, generator_name: str, torch_compile: bool = False) -> io.NodeOutput:
         if generator_name == DEFAULT:
             generator = load_generator(
                 folders=model_folders.folders(model_folders.GENERATORS), cache_dir=model_folders.cache_dir("generators")
             )
         else:  # the converted copy is kept beside the file: models folders that are shared convert it once
             generator = load_generator(model_folders.full_path(model_folders.GENERATORS, generator_name))
+        if torch_compile and isinstance(generator, Compilable):
+            generator.compile_synthesis()
         return io.NodeOutput(hold_generator(generator))
 
 

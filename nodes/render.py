@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..dynode_core.checks import check_family
 from ..dynode_core.editing import latent_for, sample_of
+from ..dynode_core.generators.batching import batch_that_fits
 from ..dynode_core.generators.tuning import with_tuning
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
@@ -35,6 +36,7 @@ class ManagedFaces:
     sample: TrajectorySample
     size: int
     chunk: int
+    """Faces per pass; 0: as many as the free memory takes."""
 
     @property
     def num_frames(self) -> int:
@@ -57,7 +59,8 @@ class ManagedFaces:
         return self._read(self.sample.base_w_plus[start:stop])
 
     def _read(self, w_plus: Tensor) -> Tensor:
-        model, chunk = with_tuning(self.loaded.ready(), self.sample.tuning), self.chunk
+        model = with_tuning(self.loaded.ready(), self.sample.tuning)
+        chunk = self.chunk or batch_that_fits(model)
         pieces: list[Tensor] = []
         done = 0
         while done < len(w_plus):
@@ -100,10 +103,11 @@ class Render(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "chunk",
-                    default=1,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=64,
-                    tooltip="Faces made at once. 1 is fastest on a CPU. Halved when the device runs out of memory.",
+                    tooltip="Faces made at once. 0: as many as the free memory of the GPU takes, one on a CPU. Halved "
+                    "when the device runs out of memory.",
                     advanced=True,
                 ),
                 picture_frames_input("images"),
@@ -140,7 +144,7 @@ class Render(io.ComfyNode):
             return piece
 
         with reuse_large_blocks():
-            pictures = gather_faces(read, wanted, chunk)
+            pictures = gather_faces(read, wanted, chunk or batch_that_fits(generator.ready()))
         return io.NodeOutput(faces, pictures)
 
 

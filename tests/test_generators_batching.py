@@ -7,12 +7,14 @@ import logging
 
 import pytest
 import torch
+from tiny_generators import tiny_mobile
 from torch import Tensor
 
 from dynode_pack.dynode_core.generators import batching
 from dynode_pack.dynode_core.generators.compiled import OptionalCompile
 from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
 from dynode_pack.dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes
+from dynode_pack.dynode_core.rendering import render
 
 
 def random_network(resolution: int, num_fp16_res: int = 0) -> StyleGAN2:
@@ -80,6 +82,7 @@ def test_compiling_that_fails_costs_one_log_line(
     with caplog.at_level(logging.WARNING):
         assert torch.equal(generator.synthesize(w_plus), eager)
         assert torch.equal(generator.synthesize(w_plus), eager)
+        assert torch.equal(copy.deepcopy(generator).synthesize(w_plus), eager)  # as a tuned one is
     assert len(caplog.records) == 1 and "cl is not found" in caplog.text and "long story" not in caplog.text
 
 
@@ -99,13 +102,22 @@ def test_compiled_generator_draws_the_same_and_can_be_copied() -> None:
     w_plus = codes(generator, 1)
     with torch.no_grad():
         eager = generator.synthesize(w_plus)
-        generator.compile_synthesis(backend="eager")
+        compiled = []
+
+        def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> object:
+            compiled.append(graph)
+            return graph.forward
+
+        generator.compile_synthesis(backend=backend)
         assert torch.allclose(generator.synthesize(w_plus), eager, atol=1e-5)
+        count = len(compiled)
+        assert count > 0
         assert generator._compiled is not None and not generator._compiled.is_eager
         twin = copy.deepcopy(generator)
         twin.synthesis.b4.const.mul_(2)
         assert not torch.allclose(twin.synthesize(w_plus), eager, atol=1e-5)
         assert torch.allclose(generator.synthesize(w_plus), eager, atol=1e-5)
+        assert len(compiled) == count
 
 
 @pytest.mark.gpu
@@ -119,3 +131,25 @@ def test_half_precision_on_the_gpu_stays_near_single_precision() -> None:
     assert (half - single).abs().mean() < single.std() / 255
     images = list(batching.synthesize_batches(generator, w_plus))
     assert torch.allclose(torch.cat(images), single.cpu(), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_small_generator_is_compiled_too_and_keeps_its_gradients() -> None:
+    generator = tiny_mobile()
+    w_plus = generator.map(torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(1)))
+    leaves = [w_plus.clone().requires_grad_() for _ in range(2)]
+    generator.synthesize(leaves[0]).square().mean().backward()
+    generator.compile_synthesis(backend="aot_eager")
+    generator.synthesize(leaves[1]).square().mean().backward()
+    assert leaves[0].grad is not None and leaves[1].grad is not None
+    assert torch.allclose(leaves[0].grad, leaves[1].grad, atol=1e-6)
+    assert generator._compiled is not None and not generator._compiled.is_eager
+
+
+def test_faces_are_rendered_in_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = random_network(16)
+    generator.__class__ = SmallMemory
+    w_plus = codes(generator, 7)
+    each = torch.cat([generator.synthesize(part) for part in w_plus.split(1)])
+    monkeypatch.setattr(batching, "batch_that_fits", lambda generator: 8)
+    assert torch.allclose(render(generator, w_plus), each, atol=1e-5)

@@ -35,7 +35,7 @@ def synthesize_batches(
     Args:
         w_plus: `(N, L, D)` codes on any device.
         size: see `Generator.synthesize`.
-        batch: images per pass; None chooses. It is halved, for good, whenever the device runs out of memory.
+        batch: images per pass; None chooses by the free memory. It is halved, for good, whenever memory runs out.
     Yields:
         `(n, 3, S, S)` float32 on the CPU in about [-1, 1].
     Raises:

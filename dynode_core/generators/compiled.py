@@ -16,7 +16,7 @@ class OptionalCompile:
     """A function that is compiled when first called, and stays eager after the first failure to do so.
 
     Args:
-        function: must not change state; it is called again, eagerly, after a failure.
+        function: must not change state; it is called again, eagerly, after a failure. What it works on is an argument.
         options: for `torch.compile`, e.g. `mode="reduce-overhead"` for CUDA graphs.
     """
 
@@ -46,4 +46,5 @@ class OptionalCompile:
             return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OptionalCompile:
-        return OptionalCompile(self._function, **self._options)
+        """Copies of a generator share it: a tuned one neither compiles anew nor fails anew."""
+        return self

@@ -16,13 +16,14 @@ layer's row 3l+3 drives to_img. Rows 3l+3 of the other layers and the last row a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_shape
+from .compiled import OptionalCompile
 
 State = Mapping[str, Tensor]
 
@@ -128,6 +129,7 @@ class MobileStyleGAN(nn.Module):
     def __init__(self, state: State, *, family: str, generator_id: str) -> None:
         super().__init__()
         self.family, self.generator_id = family, generator_id
+        self._compiled: OptionalCompile | None = None
         try:
             self._build(state)
         except KeyError as error:
@@ -199,17 +201,25 @@ class MobileStyleGAN(nn.Module):
 
     def synthesize(self, w_plus: Tensor, *, size: int | None = None) -> Tensor:
         """See `Generator.synthesize`."""
+        if size is not None and (size < 1 or self.resolution % size):
+            raise ValueError(f"size should divide the generator's resolution {self.resolution}, but is {size}.")
+        check_shape("w_plus", w_plus, ("N", self.num_ws, self.w_dim))
+        run = MobileStyleGAN._run if self._compiled is None else self._compiled
+        image: Tensor = run(self, w_plus)
+        return image if size is None or size == self.resolution else F.avg_pool2d(image, self.resolution // size)
+
+    def compile_synthesis(self, **options: Any) -> None:
+        """See `StyleGAN2.compile_synthesis`."""
+        self._compiled = OptionalCompile(MobileStyleGAN._run, **options)
+
+    def _run(self, w_plus: Tensor) -> Tensor:
+        """`(N, L, D)` codes to images of full size."""
         last = len(self.layers) - 1
         x = self._features(w_plus, last)
         last_layer = cast(Layer, self.layers[last])
         strips = last_layer.strips(x, w_plus[:, 3 * last + 1], w_plus[:, 3 * last + 2])
         factors = self.to_img_affine(w_plus[:, 3 * last + 3])
-        image = torch.cat(
+        return torch.cat(
             [inverse_haar(F.conv2d(strip * factors, self.to_img_weight, self.to_img_bias), 3) for strip in strips],
             dim=2,
         )
-        if size is None or size == self.resolution:
-            return image
-        if size < 1 or self.resolution % size:
-            raise ValueError(f"size should divide the generator's resolution {self.resolution}, but is {size}.")
-        return F.avg_pool2d(image, self.resolution // size)

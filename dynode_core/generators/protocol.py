@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,4 +39,13 @@ class Generator(Protocol):
 
         S = `size` (a power of two, at most R) or R: smaller sizes are the R picture averaged over blocks.
         """
+        ...
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A generator that torch.compile can make faster."""
+
+    def compile_synthesis(self, **options: Any) -> None:
+        """Use torch.compile from the next picture on, where it works; `options` are those of `torch.compile`."""
         ...

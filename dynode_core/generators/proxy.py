@@ -62,7 +62,7 @@ def _read(generator: HasFeatureMaps, size: int, weight: Tensor, bias: Tensor, w_
 def read_out(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Least-squares `(3, C, 1, 1)` weight and `(3,)` bias from `(C, P)` maps to `(3, P)` images."""
     design = torch.cat([maps, torch.ones_like(maps[:1])])
-    gram = (design @ design.T).double()
+    gram = (design @ design.T).cpu().double()  # not every device has float64
     gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    solution = torch.linalg.solve(gram, (design @ images.T).double()).to(maps.dtype)
+    solution = torch.linalg.solve(gram, (design @ images.T).cpu().double()).to(maps)
     return solution[:-1].T[:, :, None, None].contiguous(), solution[-1].contiguous()
