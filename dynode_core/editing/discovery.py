@@ -163,7 +163,7 @@ def _check_count(count: int, w_dim: int) -> None:
 def _w_covariance(generator: Generator) -> Tensor:
     """`(D, D)` float64."""
     z = torch.randn(_SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(generator.device)
-    return torch.cov(torch.cat([generator.map(part)[:, 0].double().cpu() for part in z.split(1000)]).T)
+    return torch.cov(torch.cat([generator.map(part)[:, 0].cpu().double() for part in z.split(1000)]).T)
 
 
 def _ridge(w: Tensor, y: Tensor) -> tuple[Tensor, float]:
