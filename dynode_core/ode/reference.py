@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from .gaussian_process import GaussianProcessReference, likely_process
 from .jitter import choose_smoothing, estimate_jitter
+from .learned import FEWEST, PER_GAP, Effort, fit_learned
 from .monotone import MonotoneReference
 from .spline import SplineAlgebra, SplineReference
 
@@ -25,7 +27,8 @@ _CLEARLY = 0.97
 """Share of the other error from which a monotone path counts as better."""
 MONOTONE_SUBDIVISION = 16
 """With a window for each gap: drift 1e-7 on three clips, 3e-7 with 120 gaps."""
-REFERENCES = ("auto", "smoothing spline", "gaussian process", "natural cubic", "monotone cubic")
+LEARNED = "learned"
+REFERENCES = ("auto", "smoothing spline", "gaussian process", "natural cubic", "monotone cubic", LEARNED)
 
 
 class Reference(Protocol):
@@ -52,6 +55,9 @@ class ReferenceFit:
     """Estimated standard deviation of the jitter per axis, in units of y; 0 where unknown."""
     correlation: float
     """Of the jitter from one observation to the next."""
+    cross_validated: tuple[float, float] | None = None
+    """Where a learned path was asked for: its error at left-out keyframes and that of the plain one, relative to the
+    motion."""
 
     @property
     def gaps_per_window(self) -> int | None:
@@ -64,6 +70,8 @@ class ReferenceFit:
     @property
     def subdivision(self) -> int:
         """Quadrature intervals per gap that resolve it."""
+        if self.kind == LEARNED:
+            return PER_GAP
         return MONOTONE_SUBDIVISION if isinstance(self.reference, MonotoneReference) else 1
 
 
@@ -126,6 +134,7 @@ def fit_reference(
     smoothing: float | None = None,
     samples: np.ndarray | None = None,
     seed: int = 0,
+    effort: Effort | None = None,
 ) -> ReferenceFit:
     """Choose and fit the reference for `(K, r)` states at `(K,)` increasing times.
 
@@ -136,7 +145,11 @@ def fit_reference(
         smoothing: lam in units of the mean gap cubed, >= 0; None chooses it.
         samples: `(K, C)` entries of the codes themselves: far more of them than axes, so that the correlation of the
             jitter shows more clearly. `states` if None.
+        effort: Of the trainings for "learned", which gives what "auto" gives unless cross-validation prefers the
+            learned path, and for fewer than `learned.FEWEST` observations.
     """
+    if kind == LEARNED:
+        return _learned(times, states, smoothing=smoothing, samples=samples, seed=seed, effort=effort)
     if len(times) == 1:
         return ReferenceFit(_Constant(states[0]), "constant", 0.0, 0.0, 0.0)
     if len(times) < 4 or kind == "natural cubic":
@@ -166,3 +179,27 @@ def fit_reference(
         if found.kind != name:
             return found
     return ReferenceFit(smooth(times, states), name, lam / unit, deviation, correlation)
+
+
+def _learned(
+    times: np.ndarray,
+    states: np.ndarray,
+    *,
+    smoothing: float | None,
+    samples: np.ndarray | None,
+    seed: int,
+    effort: Effort | None,
+) -> ReferenceFit:
+    """The learned path where it predicts left-out observations clearly better, else the plain one."""
+    plain = fit_reference(times, states, smoothing=smoothing, samples=samples, seed=seed)
+    if len(times) < FEWEST:
+        return plain
+
+    def plain_fit(at: np.ndarray, values: np.ndarray) -> Reference:
+        return fit_reference(at, values, smoothing=smoothing, seed=seed).reference
+
+    found = fit_learned(times, states, plain_fit, seed=seed, effort=effort)
+    errors = (found.learned_error, found.plain_error)
+    if not found.is_better:
+        return dataclasses.replace(plain, cross_validated=errors)
+    return ReferenceFit(found.reference, LEARNED, plain.smoothing, plain.jitter, plain.correlation, errors)

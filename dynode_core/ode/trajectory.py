@@ -14,7 +14,8 @@ from .certificate import DRIFT_LIMIT, CertifiedField, certify
 from .closed_form import Segment, fit_field
 from .cuts import asked_cuts, split_at_cuts
 from .held_out import held_out_errors
-from .reference import ReferenceFit, fit_reference
+from .learned import Effort
+from .reference import LEARNED, ReferenceFit, fit_reference
 from .settings import TrajectorySettings
 from .subspace import Subspace, fit_subspace
 from .vector_field import WindowedField
@@ -40,7 +41,12 @@ def _samples(inverted: InvertedClip) -> np.ndarray:
 
 
 def _segments(
-    tau: np.ndarray, states: np.ndarray, samples: np.ndarray, cuts: tuple[float, ...], settings: TrajectorySettings
+    tau: np.ndarray,
+    states: np.ndarray,
+    samples: np.ndarray,
+    cuts: tuple[float, ...],
+    settings: TrajectorySettings,
+    effort: Effort,
 ) -> tuple[list[Segment], list[ReferenceFit], list[float]]:
     """Reference paths of the shots; together they cover [0, 1]."""
     runs, used = split_at_cuts(tau, cuts)
@@ -54,6 +60,7 @@ def _segments(
             smoothing=settings.smoothing,
             samples=samples[run],
             seed=settings.seed,
+            effort=effort,
         )
         segments.append(Segment(low, high, tau[run], fit.reference, fit.subdivision, fit.gaps_per_window))
         fits.append(fit)
@@ -76,7 +83,10 @@ def _report(
 ) -> dict[str, Any]:
     check = certified.check
     longest = max(fits, key=lambda fit: (fit.kind != "constant", fit.smoothing))
-    return {
+    compared = [fit.cross_validated for fit in fits if fit.cross_validated is not None]
+    worst = max(compared, key=lambda errors: errors[0] / max(errors[1], 1e-30), default=None)
+    cross = {} if worst is None else dict(zip(("cross_validated_learned", "cross_validated_plain"), worst, strict=True))
+    return cross | {
         "passed": check.passes(certified.jacobian_weight),
         "drift": check.drift,
         "drift_limit": DRIFT_LIMIT,
@@ -129,7 +139,7 @@ def fit_trajectory(
 
     Args:
         inverted: K >= 2 codes with increasing times.
-        progress: Called after each of 4 stages.
+        progress: Called after each of 4 stages, and after each step of learning a path; may raise to cancel.
     Returns:
         The trajectory. Its `certificate` tells drift, probe gains, observed and held-out errors; where `passed` is
         False the limits were not met after three fits, and `warnings` says what that means.
@@ -146,7 +156,8 @@ def fit_trajectory(
     progress(1, _STAGES)
     cuts = asked_cuts(settings.cuts, times, states, inverted.cuts_s)
     asked = tuple((cut - start) / duration for cut in cuts)
-    segments, fits, used = _segments(tau, states, _samples(inverted), asked, settings)
+    effort = Effort(on_step=lambda: progress(1, _STAGES))
+    segments, fits, used = _segments(tau, states, _samples(inverted), asked, settings, effort)
     reference = np.concatenate([segment.reference.position(segment.knots) for segment in segments])
     progress(2, _STAGES)
     certified = certify(
@@ -187,6 +198,12 @@ def _warnings(certificate: dict[str, Any]) -> list[str]:
             f"The solved path departs from the fitted one by {certificate['drift']:.2g} (limit {DRIFT_LIMIT:g}) and "
             f"scales edits by {certificate['probe_gain_low']:.3f} to {certificate['probe_gain_high']:.3f}. Use less "
             "state dependence, or fewer gaps per window if keyframes are very unevenly spaced."
+        )
+    if "cross_validated_learned" in certificate and certificate["reference"] != LEARNED:
+        learned, plain = certificate["cross_validated_learned"], certificate["cross_validated_plain"]
+        found.append(
+            f"A learned path predicts left-out keyframes with an error of {learned:.3g} of the motion, the plain one "
+            f"with {plain:.3g}: the plain one is used."
         )
     ours, linear = certificate.get("held_out_rel"), certificate.get("held_out_linear_rel")
     if ours is not None and linear is not None and ours > 1.05 * linear + _NEGLIGIBLE:
