@@ -273,8 +273,8 @@ def _fit_inputs() -> list[io.Input]:
             options=list(REFERENCES),
             default=REFERENCES[0],
             tooltip="The curve through the keyframes that the field is fitted to. auto chooses by their "
-            "number. learned trains on the clip for a minute or more: for motion that repeats; the report says if it was "
-            "taken.",
+            "number. learned trains on the clip for a minute or more: for motion that repeats; the report says if it "
+            "was taken.",
             advanced=True,
         ),
         io.Boolean.Input(
