@@ -82,6 +82,8 @@ def test_every_node_of_the_pack_is_listed_here(object_info: dict[str, Any]) -> N
 def test_every_input_has_tooltip_default_and_range(object_info: dict[str, Any], node_id: str) -> None:
     for name, kind, options in inputs_of(object_info[node_id]["input"]):
         assert options.get("tooltip"), f"{name} has no tooltip"
+        if options.get("forceInput"):  # a socket, without a widget that needs a value
+            continue
         if kind in NUMBERS:
             assert options["min"] <= options["default"] <= options["max"], name
         elif kind == "BOOLEAN":
