@@ -104,7 +104,8 @@ def _widget_inputs(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str
     """Values of the widgets of a node, by input name.
 
     A file stores them as one list in the order in which the page shows the widgets; the page adds one after a seed
-    ("what to do after each run") and may add one after an upload field.
+    ("what to do after each run") and may add one after an upload field. Widgets that are younger than the file have
+    their defaults.
     """
     values = node.get("widgets_values") or []
     if isinstance(values, Mapping):
@@ -116,9 +117,7 @@ def _widget_inputs(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str
         name, kind, options = specs.pop(0)
         if not _is_widget(kind, options):
             continue
-        if not remaining:
-            break
-        result[name] = remaining.pop(0)
+        result[name] = remaining.pop(0) if remaining else _default(kind, options)
         if remaining and remaining[0] in CONTROL_VALUES and _has_control(name, kind, options):
             remaining.pop(0)
         if any(options.get(flag) for flag in UPLOAD_FLAGS) and remaining and remaining[0] in UPLOAD_VALUES:
@@ -152,6 +151,15 @@ def _is_widget(kind: Any, options: Mapping[str, Any]) -> bool:
     if options.get("forceInput") or options.get("rawLink"):
         return False
     return isinstance(kind, list) or kind in WIDGET_TYPES or kind == DYNAMIC_COMBO
+
+
+def _default(kind: Any, options: Mapping[str, Any]) -> Any:
+    """What the page shows in a widget that the file has no value for."""
+    if "default" in options:
+        return options["default"]
+    choices = kind if isinstance(kind, list) else options.get("options") or [None]
+    first = choices[0]["key"] if isinstance(choices[0], Mapping) else choices[0]
+    return {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}.get(kind if isinstance(kind, str) else "", first)
 
 
 def _has_control(name: str, kind: Any, options: Mapping[str, Any]) -> bool:

@@ -69,6 +69,15 @@ def test_upload_button_is_no_input(values: list[str]) -> None:
     assert converted(node(1, "Load", values))["1"]["inputs"] == {"file": "a.mp4"}
 
 
+def test_widgets_that_are_younger_than_the_file_have_their_defaults() -> None:
+    assert converted(node(2, "Work", [7]))["2"]["inputs"] == {
+        "seed": 7,
+        "quality": "draft",
+        "mode": "same",
+        "strength": 1.0,
+    }
+
+
 def test_links_become_node_and_output() -> None:
     work = node(2, "Work", [7, "fixed", "fine", "same", 0.5], inputs=[slot("clip", 9), slot("other", None)])
     prompt = converted(node(1, "Load", ["a.mp4"]), work, links=[[9, 1, 0, 2, 0, "CLIP_SOCKET"]])
