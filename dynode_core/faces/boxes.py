@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .landmarks import Face, import_mediapipe
+from .landmarks import Face
+from .mediapipe_task import MediapipeTask, import_mediapipe
 
 _MODEL_IN_TASK = "face_detector.tflite"
 _SMALLEST_IN_TILE = 0.18
@@ -46,7 +45,7 @@ def box_of(face: Face) -> FaceBox:
     return FaceBox((float(x), float(y)), face.size_px, roll_deg, face.score)
 
 
-class BoxDetector:
+class BoxDetector(MediapipeTask):
     """mediapipe's short-range face detector, taken out of a `face_landmarker.task` bundle.
 
     Args:
@@ -58,7 +57,7 @@ class BoxDetector:
     """
 
     def __init__(self, task_path: Path, *, min_confidence: float = 0.5) -> None:
-        self._mediapipe = import_mediapipe()
+        import_mediapipe()
         from mediapipe.tasks.python import BaseOptions, vision
 
         try:
@@ -72,19 +71,14 @@ class BoxDetector:
         options = vision.FaceDetectorOptions(
             base_options=BaseOptions(model_asset_buffer=model), min_detection_confidence=min_confidence
         )
-        self._detector: Any = vision.FaceDetector.create_from_options(options)
-        self._release = weakref.finalize(self, self._detector.close)
-
-    def close(self) -> None:
-        """Free the native model. Calling it again does nothing."""
-        self._release()
+        super().__init__(vision.FaceDetector.create_from_options(options))
 
     def detect(self, picture: np.ndarray) -> list[FaceBox]:
         """Boxes of one pass over an `(H, W, 3)` uint8 picture."""
-        image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
         height, width = picture.shape[:2]
         boxes = []
-        for found in self._detector.detect(image).detections:
+        image = self._image(picture)
+        for found in self._task.detect(image).detections:
             area = found.bounding_box
             right_eye, left_eye = found.keypoints[0], found.keypoints[1]  # of the person; seen left and right
             eyes = ((left_eye.x - right_eye.x) * width, (left_eye.y - right_eye.y) * height)

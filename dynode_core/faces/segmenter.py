@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from .landmarks import explain_import_failure, import_mediapipe
+from .mediapipe_task import MediapipeTask, explain_import_failure, import_mediapipe
 
 
-class FaceSegmenter:
+class FaceSegmenter(MediapipeTask):
     """Says of every pixel how likely it belongs to each part. Use as a context manager, or call `close`.
 
     Any mediapipe image segmenter works, among them `selfie_multiclass_256x256.tflite` (background, hair, body-skin,
@@ -34,10 +32,8 @@ class FaceSegmenter:
                 "selfie_multiclass_256x256.tflite, or choose none."
             )
         self.model_path = path
-        self._mediapipe = import_mediapipe()
-        self._segmenter: Any = _open(path)
-        self._release = weakref.finalize(self, self._segmenter.close)
-        self.labels: tuple[str, ...] = tuple(self._segmenter.labels)
+        super().__init__(_open(path))
+        self.labels: tuple[str, ...] = tuple(self._task.labels)
         """Names of the parts in the order of `parts`; empty where the file does not tell."""
 
     def parts(self, picture: np.ndarray) -> np.ndarray:
@@ -47,30 +43,14 @@ class FaceSegmenter:
             ValueError: `picture` has another shape or type.
             RuntimeError: the segmenter has been closed.
         """
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
-            raise ValueError(f"The picture should be (H, W, 3) uint8, but is {tuple(picture.shape)} {picture.dtype}.")
-        if self._segmenter is None:
-            raise RuntimeError("This FaceSegmenter has been closed; open a new one.")
-        image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
-        masks = self._segmenter.segment(image).confidence_masks
+        image = self._image(picture)
+        masks = self._task.segment(image).confidence_masks
         height, width = picture.shape[:2]
         return np.stack([np.array(mask.numpy_view(), dtype=np.float32).reshape(height, width) for mask in masks])
 
-    def close(self) -> None:
-        """Free the native model. Calling it again does nothing."""
-        self._release()
-        self._segmenter = None
-
-    def __enter__(self) -> FaceSegmenter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _open(path: Path) -> Any:
+    import_mediapipe()
     try:
         from mediapipe.tasks.python import BaseOptions, vision
     except (ImportError, OSError) as error:
