@@ -44,6 +44,12 @@ def check_increasing(name: str, times: np.ndarray) -> None:
         )
 
 
+def check_network_output(network: str, values: Tensor) -> None:
+    """Raise RuntimeError if what `network` ("The generator") made, or a loss of it, is NaN or infinite."""
+    if not bool(torch.isfinite(values).all()):
+        raise RuntimeError(f"{network} gave NaN. If it runs in fp16, load it in fp32.")
+
+
 def check_family(what: str, family: str, expected: str) -> None:
     """Raise ValueError if codes or directions of one generator family meet a generator of another."""
     if family != expected:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io, ui
 
@@ -23,6 +21,7 @@ from .clips import clip_of, sound_clip, temp_file
 from .devices import outside_inference_mode
 from .pictures import frames_wanted, picture_frames_input
 from .progress import NodeProgress
+from .saved_files import stamp
 
 DEFAULTS = BlendSettings()
 NO_SEGMENTER = "none"
@@ -49,8 +48,7 @@ class BlendBack(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, segmenter: str = NO_SEGMENTER, **_others: Any) -> Any:
-        path = None if segmenter == NO_SEGMENTER else folder_paths.get_full_path(model_folders.LANDMARKERS, segmenter)
-        return segmenter if path is None else model_folders.file_stamp(segmenter, Path(path))
+        return segmenter if segmenter == NO_SEGMENTER else stamp(model_folders.LANDMARKERS, segmenter)
 
     @classmethod
     @outside_inference_mode

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..dynode_core.artifacts import save_artifact
@@ -21,7 +18,7 @@ from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .invert import SHEET_KEYFRAMES, SHEET_TILE_PX, reconstruction_sheet
 from .pictures import sheet
-from .trajectory_files import NO_FILE, SUFFIX
+from .saved_files import NO_FILE, prefix_input, stamp, write_output
 
 
 class SaveCodes(io.ComfyNode):
@@ -38,11 +35,7 @@ class SaveCodes(io.ComfyNode):
             search_aliases=["export codes", "save latents", "save inversion", "save w plus", "dynode"],
             inputs=[
                 sockets.Codes.Input("codes", tooltip="From StyleGAN2 Invert."),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{model_folders.SAVED_CODES}/clip",
-                    tooltip="Folder and beginning of the name, within ComfyUI's output folder. A number is added.",
-                ),
+                prefix_input(model_folders.SAVED_CODES),
             ],
             outputs=[io.String.Output(id="path", display_name="path", tooltip="The file that was written.")],
             is_output_node=True,
@@ -51,13 +44,7 @@ class SaveCodes(io.ComfyNode):
     @classmethod
     @outside_inference_mode
     def execute(cls, codes: InvertedClip, filename_prefix: str) -> io.NodeOutput:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        file = f"{name}_{counter:05}_{SUFFIX}"
-        path = Path(folder) / file
-        save_artifact(codes, path)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(os.path.join(subfolder, file)))
+        return write_output(filename_prefix, lambda path: save_artifact(codes, path))
 
 
 class LoadCodes(io.ComfyNode):
@@ -88,8 +75,7 @@ class LoadCodes(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> Any:
-        path = folder_paths.get_full_path(model_folders.CODES, file)
-        return file if path is None else model_folders.file_stamp(file, Path(path))
+        return stamp(model_folders.CODES, file)
 
     @classmethod
     @outside_inference_mode

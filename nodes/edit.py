@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..dynode_core.checks import check_family
 from ..dynode_core.editing import (
-    LAYER_PRESETS,
     apply_direction,
     edit_from_image,
     first_latent,
@@ -34,6 +33,7 @@ from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .face_finder import face_finder
 from .judges import perceptual_on
+from .layers import check_layers, layers_input
 from .pictures import sheet
 from .progress import NodeProgress
 
@@ -42,7 +42,6 @@ DEFAULT_DIRECTION = "smile"
 OWN_UNIT, VISIBLE_UNIT = "the direction's own unit", "visible change"
 UNITS = (OWN_UNIT, VISIBLE_UNIT)
 PREVIEW_PX = 512
-MOST_ROWS = 1000
 """More rows than any generator has: a layer range is checked against it before the generator is known."""
 
 
@@ -155,16 +154,6 @@ class EditFirstLatent(io.ComfyNode):
         return io.NodeOutput(edited, picture, edit_report(edited, model), ui=ui.PreviewImage(picture, cls=cls))
 
 
-def check_layers(layers: str) -> bool | str:
-    """True, or what is wrong with a layer range, before the generator is known."""
-    try:
-        layer_mask(layers, MOST_ROWS)
-    except ValueError:
-        presets = ", ".join(repr(name) for name in LAYER_PRESETS)
-        return f"layers should be one of {presets}, or rows such as '0-7' or '2,4-6', but is {layers!r}."
-    return True
-
-
 def before_and_after(edited: EditedLatent, generator: Any) -> Tensor:
     """The first face before | after, `(1, S, 2 S, 3)` in [0, 1]."""
     codes = torch.stack([edited.base_w_plus_0, edited.w_plus_0])
@@ -263,13 +252,7 @@ def _inputs() -> list[io.Input]:
             step=0.1,
             tooltip="How far to go; negative goes the other way. 0 changes nothing.",
         ),
-        io.String.Input(
-            "layers",
-            default="all",
-            tooltip="Rows of the code that the direction is added to: 'all', 'coarse (pose)', 'middle (shape)', 'fine "
-            "(colour)', or rows such as '0-7' or '2,4-6'.",
-            advanced=True,
-        ),
+        layers_input("Rows of the code that the direction is added to"),
         io.Float.Input(
             "picture_strength",
             default=1.0,

@@ -12,8 +12,8 @@ from ..dynode_core.editing.transfer import transfer_edit
 from ..dynode_core.types import EditedLatent, TrajectorySample
 from . import sockets
 from .devices import outside_inference_mode
-from .edit import check_layers
 from .find_directions import flat_numbers
+from .layers import check_layers, layers_input
 
 
 class EditOverTime(io.ComfyNode):
@@ -109,13 +109,7 @@ class TransferEdit(io.ComfyNode):
                     step=0.05,
                     tooltip="How much of the edit: 1 is as in the first clip.",
                 ),
-                io.String.Input(
-                    "layers",
-                    default="all",
-                    tooltip="Rows of the code that are changed: 'all', 'coarse (pose)', 'middle (shape)', 'fine "
-                    "(colour)', or rows such as '0-7'.",
-                    advanced=True,
-                ),
+                layers_input("Rows of the code that are changed"),
             ],
             outputs=[
                 sockets.Latent.Output(

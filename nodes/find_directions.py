@@ -15,7 +15,8 @@ from ..dynode_core.editing.discovery import FEWEST_SCORES, direction_from_scores
 from ..dynode_core.types import EditDirection, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .edit import check_layers, picked
+from .edit import picked
+from .layers import check_layers, layers_input
 
 SEFA, PCA = "SeFa (weights)", "GANSpace (PCA of codes)"
 WEAK_CORRELATION = 0.3
@@ -44,7 +45,7 @@ class FindDirections(io.ComfyNode):
                     "generator's own pictures.",
                 ),
                 io.Int.Input("count", default=8, min=1, max=64, tooltip="How many, the strongest first."),
-                _layers_input("Rows of the code that the directions act on, and for SeFa are found in."),
+                layers_input("Rows of the code that the directions act on, and for SeFa are found in", advanced=False),
             ],
             outputs=[_directions_output()],
         )
@@ -88,7 +89,7 @@ class DirectionFromScores(io.ComfyNode):
                     tooltip="Instead of scores: the numbers themselves, with commas or spaces between them.",
                 ),
                 io.String.Input("name", default="my direction", tooltip="What the direction is called."),
-                _layers_input("Rows of the code that the direction acts on."),
+                layers_input("Rows of the code that the direction acts on", advanced=False),
             ],
             outputs=[
                 _directions_output(),
@@ -189,14 +190,6 @@ def flat_numbers(values: Any) -> list[float]:
     if isinstance(values, (list, tuple)):
         return [number for value in values for number in flat_numbers(value)]
     return [] if values is None else [float(values)]
-
-
-def _layers_input(tooltip: str) -> io.Input:
-    return io.String.Input(
-        "layers",
-        default="all",
-        tooltip=f"{tooltip} 'all', 'coarse (pose)', 'middle (shape)', 'fine (colour)', or rows such as '0-7'.",
-    )
 
 
 def _directions_output() -> io.Output:

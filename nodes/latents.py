@@ -22,7 +22,7 @@ from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .edit import check_layers
+from .layers import check_layers, layers_input
 from .pictures import check_pictures_fit, gather_faces
 from .progress import NodeProgress
 from .render import FULL_SIZE, SIZES, ManagedFaces
@@ -208,12 +208,7 @@ def _mix_inputs() -> list[io.Input]:
             tooltip="For the latent output: 0 is the first, 1 the second, 0.5 half way. Outside, the "
             "difference is exaggerated.",
         ),
-        io.String.Input(
-            "layers",
-            default="all",
-            tooltip="Rows that are mixed: 'all', 'coarse (pose)', 'middle (shape)', 'fine (colour)', or rows "
-            "such as '0-7' or '2,4-6'.",
-        ),
+        layers_input("Rows that are mixed", advanced=False),
         io.Int.Input(
             "frames",
             default=24,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..dynode_core.blending.textured import TexturedFaces
 from ..dynode_core.checks import check_family
-from ..dynode_core.editing import LAYER_PRESETS, first_latent
+from ..dynode_core.editing import first_latent
 from ..dynode_core.editing.from_image import QUALITIES, PictureSettings, fit_picture
 from ..dynode_core.editing.picture_change import compare_pictures
 from ..dynode_core.editing.picture_frames import code_at, codes_of
@@ -20,9 +20,9 @@ from ..dynode_core.memory import reuse_large_blocks
 from ..dynode_core.types import AlignedClip, FaceTexture
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .edit import check_layers
 from .face_finder import face_finder
 from .judges import identity_on, perceptual_on
+from .layers import check_layers, layers_input
 from .pictures import frames_wanted, gather_faces, picture_frames_input, sheet
 from .progress import NodeProgress
 
@@ -198,14 +198,7 @@ def _edit_inputs() -> list[io.Input]:
             tooltip="Factor on the change that the generator makes. 0 leaves all of it to the texture, negative goes "
             "the other way (without texture).",
         ),
-        io.String.Input(
-            "layers",
-            default="all",
-            tooltip="Rows of the code that may change: "
-            + ", ".join(f"'{name}'" for name in LAYER_PRESETS)
-            + ", or rows such as '0-7' or '2,4-6'.",
-            advanced=True,
-        ),
+        layers_input("Rows of the code that may change"),
         io.Combo.Input(
             "quality",
             options=list(QUALITIES),

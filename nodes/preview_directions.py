@@ -17,8 +17,9 @@ from ..dynode_core.layout import bytes_to_pictures
 from ..dynode_core.types import EditDirection, EditedLatent
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
-from .edit import OWN_UNIT, UNITS, VISIBLE_UNIT, check_layers, direction_names, direction_stamps, load_named
+from .edit import OWN_UNIT, UNITS, VISIBLE_UNIT, direction_names, direction_stamps, load_named
 from .judges import perceptual_on
+from .layers import check_layers, layers_input
 from .progress import NodeProgress
 
 ALL_SHIPPED = "all shipped"
@@ -117,13 +118,7 @@ def _inputs() -> list[io.Input]:
             default=OWN_UNIT,
             tooltip="What a strength of 1 means: as in Edit First Latent.",
         ),
-        io.String.Input(
-            "layers",
-            default="all",
-            tooltip="Rows of the code that are changed: 'all', 'coarse (pose)', 'middle (shape)', 'fine (colour)', or "
-            "rows such as '0-7'.",
-            advanced=True,
-        ),
+        layers_input("Rows of the code that are changed"),
         io.Int.Input(
             "tile_px", default=192, min=64, max=512, step=32, tooltip="Side of each face in pixels.", advanced=True
         ),

@@ -83,7 +83,7 @@ class InversionReport(io.ComfyNode):
                 settings,
                 probe=None if probe == NONE else shipped_directions()[probe],
                 trajectory=trajectory,
-                progress=NodeProgress(),
+                progress=progress,
             )
         picture = bytes_to_pictures(draw_report(found))[None]
         facts = json.dumps(report_facts(found), indent=2)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
-import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..dynode_core.ode import load_trajectory, save_trajectory
 from ..dynode_core.types import LatentTrajectory
 from . import model_folders, sockets
 from .devices import outside_inference_mode
+from .saved_files import NO_FILE, prefix_input, stamp, write_output
 from .trajectory import show_trajectory, trajectory_outputs
-
-NO_FILE = "none"
-SUFFIX = ".safetensors"
 
 
 class SaveTrajectory(io.ComfyNode):
@@ -33,11 +28,7 @@ class SaveTrajectory(io.ComfyNode):
             search_aliases=["export trajectory", "save latent path", "save ode", "dynode"],
             inputs=[
                 sockets.Trajectory.Input("trajectory", tooltip="From Fit Trajectory ODE."),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{model_folders.SAVED_TRAJECTORIES}/clip",
-                    tooltip="Folder and beginning of the name, within ComfyUI's output folder. A number is added.",
-                ),
+                prefix_input(model_folders.SAVED_TRAJECTORIES),
             ],
             outputs=[
                 io.String.Output(id="path", display_name="path", tooltip="The file that was written."),
@@ -48,13 +39,7 @@ class SaveTrajectory(io.ComfyNode):
     @classmethod
     @outside_inference_mode
     def execute(cls, trajectory: LatentTrajectory, filename_prefix: str) -> io.NodeOutput:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        file = f"{name}_{counter:05}_{SUFFIX}"
-        path = Path(folder) / file
-        save_trajectory(trajectory, path)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(os.path.join(subfolder, file)))
+        return write_output(filename_prefix, lambda path: save_trajectory(trajectory, path))
 
 
 class LoadTrajectory(io.ComfyNode):
@@ -83,8 +68,7 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        path = folder_paths.get_full_path(model_folders.TRAJECTORIES, file)
-        return file if path is None else model_folders.file_stamp(file, Path(path))
+        return stamp(model_folders.TRAJECTORIES, file)
 
     @classmethod
     @outside_inference_mode

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..dynode_core.checks import check_family
-from ..dynode_core.editing import LAYER_PRESETS, first_latent
+from ..dynode_core.editing import first_latent
 from ..dynode_core.editing.picture_change import largest_mesh
 from ..dynode_core.editing.text import ImageLoss, TextSettings, edit_by_text, words_direction
 from ..dynode_core.generators.sampling import LARGEST_SEED
@@ -19,9 +19,10 @@ from ..dynode_core.types import EditedLatent
 from . import sockets
 from .clip_encoders import image_embedder, text_embedding
 from .devices import LoadedGenerator, outside_inference_mode
-from .edit import before_and_after, check_layers
+from .edit import before_and_after
 from .face_finder import face_finder
 from .judges import identity_on
+from .layers import check_layers, layers_input
 from .progress import NodeProgress
 
 _log = logging.getLogger(__name__)
@@ -155,14 +156,7 @@ def _inputs() -> list[io.Input]:
             step=0.05,
             tooltip="How strongly the face is held to be the same person. Needs the face embedder of the README.",
         ),
-        io.String.Input(
-            "layers",
-            default="all",
-            tooltip="Rows of the code that may change: "
-            + ", ".join(f"'{name}'" for name in LAYER_PRESETS)
-            + ", or rows such as '0-7' or '2,4-6'.",
-            advanced=True,
-        ),
+        layers_input("Rows of the code that may change"),
         io.Float.Input(
             "learning_rate",
             default=DEFAULTS.learning_rate,

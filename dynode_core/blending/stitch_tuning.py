@@ -20,14 +20,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..checks import check_family, check_shape
+from ..checks import check_family, check_network_output, check_shape
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
-from ..generators.tuning import tunable_copy, weight_adam, with_tuning
+from ..generators.tuning import as_tuning, tunable_copy, weight_adam, with_tuning
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
-from ..types import AlignedClip, TrajectorySample, Tuning
+from ..types import AlignedClip, TrajectorySample
 from .settings import BlendSettings
 from .stitch_scene import StitchScene, choose_outputs, make_scene
 from .stitching import masked_l2
@@ -131,7 +131,7 @@ def tune_stitching(
     with reuse_large_blocks():
         run = _Run(sample, aligned, generator, settings, outputs, progress, total)
         rounds, estimated_s = run.tune()
-        tuning = Tuning({name: weight.detach().float().cpu().clone() for name, weight in run.tuned.items()})
+        tuning = as_tuning(run.tuned, sample.tuning)
         border_before, border_after, change = run.compare(with_tuning(generator, tuning))
     progress(total, total)
     better = border_after < border_before
@@ -209,8 +209,7 @@ class _Run:
         images = self._render(scene.codes) + self._missing[k]
         border = _mean_l2(images, scene.source, scene.masks.border)
         loss = border + settings.content_weight * _mean_l2(images, self._before[k], scene.masks.content)
-        if not bool(torch.isfinite(loss)):
-            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        check_network_output("The generator", loss)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

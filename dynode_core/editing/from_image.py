@@ -17,7 +17,7 @@ from ..blending.region import unit_landmarks
 from ..blending.shots import Shots
 from ..blending.texture import make_texture
 from ..blending.textured import LANDMARK_SMOOTHING
-from ..checks import check_family
+from ..checks import check_family, check_network_output
 from ..faces.align import has_face
 from ..generators.protocol import Generator
 from ..generators.tuning import with_tuning
@@ -31,7 +31,7 @@ from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
 from ..types import AlignedClip, EditedLatent, FaceTexture
-from .latent import layer_mask
+from .latent import edit_label, layer_mask
 from .picture_change import FindFaces, PictureChange, compare_pictures
 from .picture_fit import FitFrame, fit_offset
 from .picture_frames import ClipCodes, carried_change, supporting_frames
@@ -160,7 +160,7 @@ def fit_picture(
     report = measure_edit(change, before, after)
     pictures = torch.cat([change.source, change.painted, shown.clamp(-1, 1), change.difference - (after - before)])
     edited = latent.w_plus_0 + settings.strength * offset[0].cpu()
-    label = f"picture={settings.strength:g}" + ("" if settings.layers == "all" else f"@{settings.layers}")
+    label = edit_label("picture", settings.strength, settings.layers)
     label = f"{label} ({report.expressed:.0%} expressed)"
     edited_latent = replace(latent, w_plus_0=edited, edits=(*latent.edits, label))
     drawn = after if settings.strength > 1 else shown
@@ -209,8 +209,7 @@ def _search(
     def on_step(k: int, image: Tensor) -> None:
         nonlocal done
         done += 1
-        if not bool(torch.isfinite(image).all()):
-            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        check_network_output("The generator", image)
         pair = torch.cat([frames[k].target, F.interpolate(image.float(), size=size)], dim=3)
         progress(done, total, network_to_bytes(pair)[0])
 

@@ -66,7 +66,7 @@ def apply_direction(
         else:
             mask = layer_mask(layers, len(delta))[:, None]
             delta = delta + mask * sum(share * other for share, other in zip(shares, others, strict=True))
-    label = f"{direction.name}={strength:g}" + ("" if layers == "all" else f"@{layers}")
+    label = edit_label(direction.name, strength, layers)
     label += f" keeping {' and '.join(other.name for other in keep)}" if keep else ""
     return replace(latent, w_plus_0=latent.w_plus_0 + strength * delta, edits=(*latent.edits, label))
 
@@ -148,6 +148,11 @@ def _moved_rows(direction: EditDirection, num_ws: int, family: str) -> Tensor:
 def _cut_or_filled(rows: Tensor, num_ws: int) -> Tensor:
     """`(num_ws, D)`: the first rows, then 0."""
     return torch.cat([rows[:num_ws], rows.new_zeros(max(0, num_ws - len(rows)), rows.shape[1])])
+
+
+def edit_label(what: str, strength: float, layers: str) -> str:
+    """How an edit is listed: "smile=2", and the rows where they are not all: "smile=2@0-7"."""
+    return f"{what}={strength:g}" + ("" if layers == "all" else f"@{layers}")
 
 
 def layer_mask(layers: str, num_ws: int) -> Tensor:

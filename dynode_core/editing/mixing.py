@@ -14,7 +14,7 @@ from ..code_stream import CodeStream
 from ..families import move_rows
 from ..generators.protocol import Generator
 from ..types import EditedLatent, TrajectorySample, Tuning
-from .latent import layer_mask
+from .latent import edit_label, layer_mask
 
 
 def mix_latents(a: EditedLatent, b: EditedLatent, weight: float, layers: str = "all") -> EditedLatent:
@@ -28,7 +28,7 @@ def mix_latents(a: EditedLatent, b: EditedLatent, weight: float, layers: str = "
     Raises:
         ValueError: the codes are of generators that share no codes, or tuned to two persons, or `layers` names no rows.
     """
-    label = f"mix={weight:g}" + ("" if layers == "all" else f"@{layers}")
+    label = edit_label("mix", weight, layers)
     b = latent_for(b, a.family, a.w_plus_0.shape)
     mixed = a.w_plus_0 + weight * _way(a, b, layers)
     return replace(a, w_plus_0=mixed, edits=(*a.edits, label), tuning=_one_tuning(a.tuning, b.tuning))

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..inversion.code_space import CodeSpace
-from ..inversion.losses import LossWeights, ReconstructionLoss, code_penalty
+from ..inversion.losses import LossWeights, code_penalty, reconstruction_loss
 from ..inversion.optimise import Stage
 from ..inversion.perceptual import PerceptualDistance
 from ..inversion.schedule import warm_up_and_cosine
@@ -67,7 +66,7 @@ def fit_offset(
     for stage in stages:
         exact = functools.partial(generator.synthesize, size=stage.size)
         render = exact if stage.exact else proxies[stage.size]
-        losses = [_loss(frame, stage.size, perceptual, weights) for frame in frames]
+        losses = [reconstruction_loss(f.target, f.emphasis, stage.size, perceptual, weights) for f in frames]
         optimiser = torch.optim.Adam([coordinates], lr=stage.learning_rate)
         for step in range(stage.steps):
             k = _frame_of(step, len(frames))
@@ -91,10 +90,3 @@ def offset_of(space: CodeSpace, coordinates: Tensor) -> Tensor:
 def _frame_of(step: int, count: int) -> int:
     """The first frame in every second step, the others in turn."""
     return 0 if count == 1 or step % 2 == 0 else 1 + (step // 2) % (count - 1)
-
-
-def _loss(
-    frame: FitFrame, size: int, perceptual: PerceptualDistance | None, weights: LossWeights
-) -> ReconstructionLoss:
-    target, emphasis = F.adaptive_avg_pool2d(frame.target, size), F.adaptive_avg_pool2d(frame.emphasis, size)
-    return ReconstructionLoss(target, emphasis / emphasis.mean(), perceptual, weights)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_family, check_finite
+from ..checks import check_family, check_finite, check_network_output
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..generators.tuning import with_tuning
@@ -27,7 +27,7 @@ from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
 from ..types import EditedLatent
-from .latent import layer_mask
+from .latent import edit_label, layer_mask
 from .picture_fit import offset_of
 
 EmbedImages = Callable[[Tensor], Tensor]
@@ -134,7 +134,7 @@ def edit_by_text(
         offset = search.run(progress)
         before, after = (search.agreement(code) for code in (start, start + settings.strength * offset))
     edited = latent.w_plus_0 + settings.strength * offset[0].cpu()
-    name = f"{label}={settings.strength:g}" + ("" if settings.layers == "all" else f"@{settings.layers}")
+    name = edit_label(label, settings.strength, settings.layers)
     return TextEdit(replace(latent, w_plus_0=edited, edits=(*latent.edits, name)), before, after)
 
 
@@ -195,8 +195,7 @@ class _Search:
                 f"The text has an embedding of {len(self._direction)} numbers, but the picture's has shape "
                 f"{tuple(embeddings.shape[1:])}. Text and image encoder should be of the same CLIP model."
             )
-        if not bool(torch.isfinite(embeddings).all()):
-            raise RuntimeError("The image encoder gave NaN. If it runs in fp16, load it in fp32.")
+        check_network_output("The image encoder", embeddings)
         if torch.is_grad_enabled() and images.requires_grad and not embeddings.requires_grad:
             raise RuntimeError("No gradient comes through the image encoder: it can't be used for an edit by text.")
         return F.normalize(embeddings, dim=1) @ self._direction.to(embeddings.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..types import EditedLatent
-from .latent import layer_mask
+from .latent import edit_label, layer_mask
 from .mixing import latent_for
 
 
@@ -29,5 +29,5 @@ def transfer_edit(edit: EditedLatent, target: EditedLatent, strength: float = 1.
         )
     mask = layer_mask(layers, len(change))[:, None]
     what = ", ".join(edit.edits) or "edit"
-    label = f"transferred={strength:g} ({what})" + ("" if layers == "all" else f"@{layers}")
+    label = edit_label("transferred", strength, layers) + f" ({what})"
     return replace(target, w_plus_0=target.w_plus_0 + strength * mask * change, edits=(*target.edits, label))

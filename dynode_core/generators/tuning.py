@@ -8,6 +8,7 @@ and a fine crosshatch on the skin at 1024 px; up to 64 px .79 and clean skin; th
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -80,6 +81,12 @@ def tunable_copy(
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     return copied, parameters
+
+
+def as_tuning(tuned: Mapping[str, Tensor], before: Tuning | None = None) -> Tuning:
+    """Tuned weights as they travel: float32 copies on the CPU, beside those of `before` that were not tuned again."""
+    kept = {} if before is None else dict(before.weights)
+    return Tuning(kept | {name: weight.detach().float().cpu().clone() for name, weight in tuned.items()})
 
 
 def weight_adam(tuned: dict[str, nn.Parameter], rate: float) -> torch.optim.Adam:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_finite
+from ..checks import check_finite, check_network_output
 from ..faces.crop import crop_clip
 from ..faces.quads import quad_sides_px
 from ..generators.protocol import Generator
@@ -266,8 +266,7 @@ class _Run:
         if image is None:
             self._progress(self._done, self._total)
             return
-        if not bool(torch.isfinite(image).all()):
-            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        check_network_output("The generator", image)
         image = F.interpolate(image.float().cpu(), size=self._size)
         pair = torch.cat([self._targets[k], image], dim=3)
         self._progress(self._done, self._total, network_to_bytes(pair)[0])

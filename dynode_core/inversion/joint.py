@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
-from ..generators.tuning import tunable_copy, weight_adam
+from ..generators.tuning import as_tuning, tunable_copy, weight_adam
 from ..types import Tuning
 from .code_space import CodeSpace
 from .losses import ReconstructionLoss
@@ -130,8 +130,7 @@ def refine_together(
         codes.step(k, coordinates.grad, scale)
         if on_round is not None and (step + 1) % len(w_plus) == 0:
             on_round(state.tensors(step + 1))
-    found = {name: parameter.detach().float().cpu().clone() for name, parameter in tuned.items()}
-    return JointResult(space.decode(codes.values), Tuning(found) if found else None, tuple(state.losses))
+    return JointResult(space.decode(codes.values), as_tuning(tuned) if tuned else None, tuple(state.losses))
 
 
 def _order(count: int, rounds: int, seed: int) -> list[int]:

@@ -107,6 +107,20 @@ class ReconstructionLoss:
         return F.interpolate(few, size=side, mode="bicubic")
 
 
+def reconstruction_loss(
+    target: Tensor,
+    emphasis: Tensor,
+    size: int,
+    perceptual: PerceptualDistance | None,
+    weights: LossWeights,
+    identity: IdentityLoss | None = None,
+    detail_px: int | None = None,
+) -> ReconstructionLoss:
+    """The loss at `size` pixels against a `target` that is larger; the arguments are those of `ReconstructionLoss`."""
+    target, emphasis = F.adaptive_avg_pool2d(target, size), F.adaptive_avg_pool2d(emphasis, size)
+    return ReconstructionLoss(target, emphasis / emphasis.mean(), perceptual, weights, identity, detail_px)
+
+
 def code_penalty(coordinates: Tensor, weights: LossWeights, anchor: Tensor | None = None) -> Tensor:
     """`(N,)` penalties of `(N, L, D)` coordinates that keep codes where edits work.
 

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from .code_space import CodeSpace
 from .identity_loss import IdentityLoss
-from .losses import LossWeights, ReconstructionLoss, code_penalty
+from .losses import LossWeights, ReconstructionLoss, code_penalty, reconstruction_loss
 from .perceptual import PerceptualDistance
 from .schedule import warm_up_and_cosine
 
@@ -74,10 +73,9 @@ class Problem:
 
     def loss_at(self, size: int) -> ReconstructionLoss:
         """The loss against the target at `size` pixels."""
-        target = F.adaptive_avg_pool2d(self.target, size)
-        emphasis = F.adaptive_avg_pool2d(self.emphasis, size)
-        emphasis = emphasis / emphasis.mean()
-        return ReconstructionLoss(target, emphasis, self.perceptual, self.weights, self.identity, self.detail_px)
+        return reconstruction_loss(
+            self.target, self.emphasis, size, self.perceptual, self.weights, self.identity, self.detail_px
+        )
 
 
 def optimise_code(

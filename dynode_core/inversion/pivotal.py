@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_family, check_shape
+from ..checks import check_family, check_network_output, check_shape
 from ..faces.crop import crop_clip
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..generators.sampling import sample_codes
-from ..generators.tuning import TUNED_SIZE, tunable_copy, weight_adam, with_tuning
+from ..generators.tuning import TUNED_SIZE, as_tuning, tunable_copy, weight_adam, with_tuning
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
@@ -163,8 +163,7 @@ def tune_to_pivots(
         run = _Run(aligned, codes, generator, settings, perceptual, identity, progress)
         before = run.errors(run.working)
         rounds = run.tune()
-        tuned = {name: weight.detach().float().cpu().clone() for name, weight in run.tuned.items()}
-        tuning = Tuning({**(codes.tuning.weights if codes.tuning is not None else {}), **tuned})
+        tuning = as_tuning(run.tuned, codes.tuning)
         after = run.errors(with_tuning(generator, tuning))
     name = "perceptual distance" if perceptual is None else perceptual.name
     seconds = time.monotonic() - started
@@ -266,8 +265,7 @@ class _Run:
             other = step % len(self._elsewhere)
             change = self._render(self._elsewhere[other : other + 1]) - self._was[other]
             loss = loss + settings.locality_weight * change.square().mean()
-        if not bool(torch.isfinite(loss)):
-            raise RuntimeError("The generator gave NaN. If it runs in fp16, load it in fp32.")
+        check_network_output("The generator", loss)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
