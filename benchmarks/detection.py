@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 
 from dynode_core.clip import TensorClip  # noqa: E402
 from dynode_core.faces.detections import SEARCHES, detect_faces  # noqa: E402
 from dynode_core.faces.landmarks import FaceLandmarker  # noqa: E402
 from dynode_core.model_files import find_landmarker  # noqa: E402
 from dynode_core.video import FileClip  # noqa: E402
+from machine import commit  # noqa: E402
 
 CLIP = "stage_cuts_small_faces_640x360.mp4"
 Centres = dict[int, list[tuple[int, int]]]
@@ -64,8 +64,7 @@ def main() -> None:
     clip = FileClip(options.folder / CLIP)
     with FaceLandmarker(find_landmarker()) as landmarker:
         table = {search: recall(clip, landmarker, search) for search in SEARCHES}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    report = {"clip": CLIP, "date": datetime.date.today().isoformat(), "commit": commit.stdout.strip(), "found": table}
+    report = {"clip": CLIP, "date": datetime.date.today().isoformat(), "commit": commit(), "found": table}
     text = json.dumps(report, indent=2)
     print(text)
     if options.out is not None:

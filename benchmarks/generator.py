@@ -10,11 +10,8 @@ Needs no model file; MobileStyleGAN is measured if the package `random_face` is 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 import types
@@ -26,12 +23,13 @@ import torch
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 
 from dynode_core.generators.compiled import OptionalCompile  # noqa: E402
 from dynode_core.generators.stylegan2 import StyleGAN2  # noqa: E402
 from dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes  # noqa: E402
 from dynode_core.memory import reuse_large_blocks  # noqa: E402
+from machine import load_average, machine  # noqa: E402
 
 
 def main() -> None:
@@ -45,7 +43,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    report: dict[str, Any] = {"machine": machine(options.threads), "cpu": {}, "mobile_stylegan": {}, "cuda": {}}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    about = machine() | {"threads": options.threads, "gpu": gpu}
+    report: dict[str, Any] = {"machine": about, "cpu": {}, "mobile_stylegan": {}, "cuda": {}}
     with reuse_large_blocks():
         for resolution in options.resolution:
             report["cpu"][f"stylegan2_{resolution}"] = stylegan2_on_cpu(resolution, options.repeats)
@@ -90,35 +90,6 @@ def aims(report: dict[str, Any]) -> list[dict[str, Any]]:
         for what, entry, key, aim in rows
         if entry and key in entry
     ]
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Hardware, software, date and commit: what a number means nothing without."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").is_file():
-        names = [
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cpu_count": os.cpu_count(),
-        "threads": threads,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "load_average_before": load_average(),
-    }
-
-
-def load_average() -> float | None:
-    """Running processes over the last minute, where the system says."""
-    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
 def random_stylegan2(resolution: int, **options: Any) -> StyleGAN2:

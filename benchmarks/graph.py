@@ -11,12 +11,8 @@ user's embedder), blendshapes (mouth, eyes, smile), head pose. Run it alone on t
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +27,7 @@ import comfy_env  # noqa: E402
 import demo  # noqa: E402
 from comfy_client import ComfyClient  # noqa: E402
 from comfy_server import ComfyServer  # noqa: E402
+from machine import machine  # noqa: E402
 from progress_lines import ProgressLines  # noqa: E402
 
 TIMES = 24
@@ -56,22 +53,6 @@ def main() -> None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(text + "\n", encoding="utf-8")
     print(text)
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    processor = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "load_average_before": round(os.getloadavg()[0], 2),
-    }
 
 
 def one_clip(clip: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -15,11 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +28,7 @@ import torch
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 
 from dynode_core.checkpoints.load import load_generator  # noqa: E402
 from dynode_core.clip import TensorClip  # noqa: E402
@@ -54,6 +50,7 @@ from dynode_core.model_files import find_identity, find_landmarker, find_percept
 from dynode_core.ode import TrajectorySettings, fit_trajectory  # noqa: E402
 from dynode_core.types import AlignedClip, InvertedClip  # noqa: E402
 from dynode_core.video import FileClip  # noqa: E402
+from machine import machine  # noqa: E402
 
 TARGETS = {"perceptual": 0.02, "mse": 0.003, "identity": 0.7, "s_first": 45.0, "s_each": 10.0, "identity_tuned": 0.85}
 """Of issue 5: at most, except identity, which is at least."""
@@ -245,7 +242,8 @@ def main() -> None:
         parser.error(f"{options.part} needs --frames")
     if options.part in ("clips", "jitter") and not options.clips:
         parser.error(f"{options.part} needs --clips")
-    before = machine(options.device)
+    gpu = None if options.device == "cpu" else torch.cuda.get_device_name(options.device)
+    before = machine() | {"threads": torch.get_num_threads(), "gpu": gpu}
     with opened_landmarker() as landmarker:
         found = PARTS[options.part](Bench(options, landmarker))
     written: dict[str, Any] = {}
@@ -270,20 +268,6 @@ def opened_landmarker() -> Iterator[FaceLandmarker]:
 def rounded(means: dict[str, Any]) -> dict[str, Any]:
     """Four significant figures."""
     return {name: None if value is None else float(f"{value:.4g}") for name, value in means.items()}
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    return {
-        "processor": processor if device == "cpu" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    }
 
 
 if __name__ == "__main__":

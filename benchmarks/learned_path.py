@@ -21,13 +21,11 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-from trajectory import machine  # noqa: E402
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 
 from dynode_core.ode.learned import fit_learned  # noqa: E402
 from dynode_core.ode.reference import Reference, fit_reference  # noqa: E402
+from machine import machine  # noqa: E402
 
 
 def _rel(found: np.ndarray, truth: np.ndarray) -> float:

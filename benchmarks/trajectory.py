@@ -10,11 +10,7 @@ missing; torchode is left out where it is not installed. At the end stands what 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,6 @@ from trajectory_clips import (
     CHANNELS,
     FAMILY,
     FPS,
-    REPOSITORY,
     ROWS,
     clip_of,
     rel,
@@ -41,6 +36,7 @@ from dynode_core.ode.jitter import choose_smoothing, estimate_jitter
 from dynode_core.ode.path import solve_path
 from dynode_core.ode.spline import SplineAlgebra
 from dynode_core.types import EditedLatent, LatentTrajectory
+from machine import load_average, machine
 
 VIEWS = {
     "view",
@@ -75,7 +71,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report: dict[str, Any] = {"machine": machine()}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    about = machine() | {"threads": torch.get_num_threads(), "gpu": gpu}
+    report: dict[str, Any] = {"machine": about}
     for name, measure in (
         ("released_codes", lambda: released_codes(options.repeats, options.device)),
         ("long_clip", lambda: long_clip(options.repeats, options.device)),
@@ -91,26 +89,10 @@ def main() -> None:
         print(json.dumps({name: report[name]}, indent=2), flush=True)
     report["targets"] = targets(report, options.device)
     print(json.dumps({"targets": report["targets"]}, indent=2))
-    report["machine"]["load_average_after"] = os.getloadavg()
+    report["machine"]["load_average_after"] = load_average()
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def machine() -> dict[str, Any]:
-    """Hardware, versions, date and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "processor": models[0].split(":", 1)[1].strip() if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "load_average_before": os.getloadavg(),
-    }
 
 
 def edits(trajectory: LatentTrajectory, times: np.ndarray) -> dict[str, dict[str, float]]:

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if str(REPOSITORY) not in sys.path:
-    sys.path.insert(0, str(REPOSITORY))
+for folder in (REPOSITORY / "scripts", REPOSITORY):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 from dynode_core.types import InvertedClip  # noqa: E402
 

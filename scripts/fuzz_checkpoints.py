@@ -27,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from machine import commit
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SUFFIXES = (".pkl", ".pt", ".ckpt", ".npy", ".safetensors", ".xml", ".onnx")
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
@@ -98,11 +100,10 @@ def supervise(options: argparse.Namespace) -> dict[str, Any]:
                 {"case": following, "outcome": f"FAILURE: worker ended with {worker.returncode} (crash or hang)"}
             )
             following += 1
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
     return {
         "command": f"python scripts/fuzz_checkpoints.py --count {options.count} --seed {options.seed}",
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "count": options.count,
         "seed": options.seed,
         "outcomes": dict(outcomes.most_common()),

@@ -8,17 +8,15 @@ The cases of `tests/golden` always run, those of the reference material and of t
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
+from machine import machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TESTS = ("test_generators_stylegan2", "test_generators_mobile_stylegan", "test_checkpoints_formats")
@@ -68,18 +66,6 @@ def main() -> int:
     JSON.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     TABLE.write_text(_HEAD + tables(report), encoding="utf-8")
     return run.returncode
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were computed with."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    return {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-    }
 
 
 def tables(report: dict[str, Any]) -> str:
