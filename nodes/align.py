@@ -149,7 +149,7 @@ def _inputs() -> list[io.Input]:
             default=25.0,
             min=1.0,
             max=240.0,
-            step=0.01,
+            step=0.001,
             tooltip="Frames per second of an IMAGE batch. A VIDEO brings its own and this is not used.",
         ),
         io.Combo.Input(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -14,6 +13,7 @@ from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
 from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, InvertedClip
+from ..dynode_core.video import exact_fps
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .invert import SHEET_KEYFRAMES, SHEET_TILE_PX, reconstruction_sheet
@@ -89,7 +89,7 @@ class LoadCodes(io.ComfyNode):
         fps: float,
         aligned: AlignedClip | None = None,
     ) -> io.NodeOutput:
-        frames = FramesOfCodes(first_frame, every, Fraction(fps).limit_denominator(1001))
+        frames = FramesOfCodes(first_frame, every, exact_fps(fps))
         path, model = model_folders.full_path(model_folders.CODES, file), generator.ready()
         codes = load_codes(path, model, frames, layout=layout, aligned=aligned)
         if aligned is not None and codes.frame_indices.max() < aligned.clip.num_frames:
@@ -141,7 +141,7 @@ def _load_inputs() -> list[io.Input]:
             default=25.0,
             min=0.1,
             max=1000.0,
-            step=0.01,
+            step=0.001,
             tooltip="For files of other programs without a connected clip: frames per second.",
             advanced=True,
         ),

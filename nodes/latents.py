@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from ..dynode_core.generators.batching import batch_that_fits
 from ..dynode_core.generators.sampling import LARGEST_SEED, sample_codes
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
+from ..dynode_core.video import exact_fps
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
 from .layers import check_layers, layers_input
@@ -131,8 +131,7 @@ class MixLatents(io.ComfyNode):
         cls, latent_a: Any, latent_b: Any, weight: float, layers: str, frames: int, fps: float
     ) -> io.NodeOutput:
         a, b = first_latent(latent_a), first_latent(latent_b)
-        rate = Fraction(fps).limit_denominator(1001)
-        return io.NodeOutput(mix_latents(a, b, weight, layers), morph_latents(a, b, frames, rate, layers))
+        return io.NodeOutput(mix_latents(a, b, weight, layers), morph_latents(a, b, frames, exact_fps(fps), layers))
 
 
 def _latent_input(name: str, tooltip: str) -> io.Input:
@@ -221,7 +220,7 @@ def _mix_inputs() -> list[io.Input]:
             default=24.0,
             min=1.0,
             max=240.0,
-            step=0.01,
+            step=0.001,
             tooltip="For the morph output: frames per second.",
             advanced=True,
         ),

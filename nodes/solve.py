@@ -43,7 +43,7 @@ _FACTOR = io.Int.Input(
 )
 _COUNT = io.Int.Input("count", default=120, min=1, max=100_000, tooltip="Frames, evenly spread over the clip.")
 _RATE = io.Float.Input(
-    "fps", default=60.0, min=1.0, max=1000.0, step=0.01, tooltip="Frames per second of the clip's own time."
+    "fps", default=60.0, min=1.0, max=1000.0, step=0.001, tooltip="Frames per second of the clip's own time."
 )
 
 _TIMES = io.String.Input(

@@ -182,6 +182,17 @@ def test_pictures_play_at_the_given_rate(node_module: Callable[[str], ModuleType
         clips.clip_of(torch.zeros(0, 8, 8, 3), fps=25.0)
 
 
+@pytest.mark.parametrize(
+    ("module", "node"), [("align", "FrameAlign"), ("latents", "MixLatents"), ("code_files", "LoadCodes"), ("solve", "")]
+)
+def test_rates_of_film_can_be_typed(node_module: Callable[[str], ModuleType], module: str, node: str) -> None:
+    """The page rounds what is typed to the decimals of the step: 23.976 must stay what it is."""
+    found = node_module(module)
+    inputs = getattr(found, node).define_schema().inputs if node else [found._RATE]
+    (rate,) = [given for given in inputs if given.id == "fps"]
+    assert rate.as_dict()["step"] <= 0.001
+
+
 def test_model_folders_keep_the_paths_of_the_user(
     node_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
@@ -79,6 +80,8 @@ def test_mix_and_morph_are_drawn_from_one_to_the_other(node_module: NodeModule, 
     mixed, morph = node_module("latents").MixLatents.execute(a, b, 0.5, "all", 4, 12.0).result
     assert isinstance(morph, TrajectorySample) and float(morph.fps) == 12 and len(morph.times) == 4
     torch.testing.assert_close(mixed.w_plus_0, (a.w_plus_0 + b.w_plus_0) / 2)
+    film = node_module("latents").MixLatents.execute(a, b, 0.5, "all", 4, 23.976).result[1]
+    assert film.fps == Fraction(24000, 1001)
     _, drawn = node_module("render").Render.execute(morph, loaded, "full", 2, "all frames").result
     torch.testing.assert_close(drawn[[0, 3]], images, rtol=0, atol=1e-4)
 

@@ -56,6 +56,14 @@ def test_a_factor_follows_varying_frame_times(varying: LatentTrajectory) -> None
     assert np.allclose(times, [0, 0.015, 0.03, 0.065, 0.1, 0.12, 0.14, 0.22, 0.3])
 
 
+@pytest.mark.parametrize("asked", ["29.97 fps", "30000/1001 fps"])
+def test_the_rate_of_a_broadcast_clip_meets_its_frames(asked: str) -> None:
+    frame_times = np.arange(601) / float(FPS)
+    times, fps = parse_times(asked).times(frame_times, FPS)
+    assert fps == FPS and len(times) == 601
+    assert np.abs(times - frame_times).max() < 1e-9  # blending takes 1e-6 s for the same frame
+
+
 def test_slow_motion_keeps_the_rate_of_the_source(regular: LatentTrajectory) -> None:
     assert output_times(regular, "x4", playback="slow motion")[1] == FPS
     assert output_times(regular, "60 fps", playback="slow motion")[1] == FPS
@@ -99,7 +107,7 @@ def test_a_list_is_taken_as_it_is(regular: LatentTrajectory, spec: str) -> None:
         ("0.3, 0.1", "should increase"),
         ("fast", "should read like 'same', 'x4'"),
         ("x0", "factor should be larger than 0"),
-        ("0 fps", "rate should be larger than 0"),
+        ("0 fps", "rate should be above 0"),
         ("60/0 fps", "divides by 0"),
         ("0 frames", "should be 1 to 1000000"),
         ("99999999 frames", "should be 1 to 1000000"),

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from ..checks import check_increasing
+from ..clip import exact_fps
 from ..types import LatentTrajectory
 from .remap import CURVES, RemapTimes
 
@@ -111,6 +112,7 @@ def parse_times(spec: str) -> TimeChoice:
     """Read a choice of times: "same", "x4", "120 frames", "60 fps" (also "30000/1001 fps"), "0, 0.1, 0.25" or a curve.
 
     A curve is one of `CURVES`, with a factor and repeats if wanted: "ping-pong", "ease in x2", "loop x1 3 times".
+    Decimal rates are exact ones, see `clip.exact_fps`: at "29.97 fps" the frames of a 30000/1001 clip are met.
 
     Raises:
         ValueError: None of these.
@@ -126,7 +128,7 @@ def parse_times(spec: str) -> TimeChoice:
         rate = match.group(1)
         if rate.endswith("/0"):
             raise ValueError(f"The rate {rate} fps divides by 0.")
-        return FpsTimes(Fraction(rate))
+        return FpsTimes(exact_fps(rate))
     if match := re.fullmatch(rf"({'|'.join(CURVES)})(?:\s+x\s*{_NUMBER})?(?:\s+(\d+)\s*times)?", text):
         return RemapTimes(match.group(1), Fraction(match.group(2) or 1), repeats=int(match.group(3) or 1))
     parts = [part for part in re.split(r"[,;\s]+", text) if part]
