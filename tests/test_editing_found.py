@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -293,3 +295,24 @@ def test_visible_unit_makes_directions_of_any_length_change_as_much():
     assert visible_unit(longer, generator, judge) == pytest.approx(visible_unit(first, generator, judge) / 10, rel=0.15)
     with pytest.raises(ValueError, match="zero on the chosen layers"):
         visible_unit(EditDirection("x", 0 * first.direction, first.family), generator, judge)
+
+
+@pytest.mark.weights
+def test_a_measured_generator_is_let_go_and_never_taken_for_another():
+    from dynode_pack.dynode_core.editing.calibration import visible_unit
+    from dynode_pack.dynode_core.inversion import load_perceptual
+    from dynode_pack.dynode_core.model_files import find_perceptual
+
+    judge = load_perceptual(find_perceptual(()), torch.device("cpu"))
+    generator, again = tiny_mobile(), tiny_mobile()
+    generator.generator_id = again.generator_id = "loaded twice"
+    first, second = principal_directions(generator, 2)
+    visible_unit(first, generator, judge)
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.fill_(torch.nan)  # as useless as weights that stayed on another device
+    assert 0 < visible_unit(second, again, judge) < 1000
+    kept = weakref.ref(again)
+    del again
+    gc.collect()
+    assert kept() is None, "the memory of the generator was not given back"

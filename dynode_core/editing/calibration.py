@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -74,11 +76,17 @@ class ChangeMeter:
 
     def __init__(self, generator: Generator, perceptual: PerceptualDistance, codes: Tensor, size: int) -> None:
         self._perceptual, self._codes = perceptual, codes.to(generator.device)
-        self._draw = [local_proxies(generator, code[None], [size])[size] for code in self._codes]
+        drawing = cast(Generator, weakref.proxy(generator))  # a meter that is remembered keeps no generator in memory
+        self._draw = [local_proxies(drawing, code[None], [size])[size] for code in self._codes]
         self._base = [
             perceptual.features(draw(code[None]).clamp(-1, 1), exact=False)
             for draw, code in zip(self._draw, self._codes, strict=True)
         ]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator was."""
+        return self._codes.device
 
     def change(self, rows: Tensor, strength: float) -> float:
         """Mean perceptual distance to the codes plus and minus `strength` times `(n, L, D)` `rows`."""
@@ -123,16 +131,16 @@ def _search(
     return strength
 
 
-_meters: dict[tuple[str, str], ChangeMeter] = {}
+_meters: weakref.WeakKeyDictionary[Generator, ChangeMeter] = weakref.WeakKeyDictionary()
 
 
 def _meter(generator: Generator, perceptual: PerceptualDistance, codes: Tensor) -> ChangeMeter:
     """The meter of the generator that was asked for last: its stand-ins are what takes longest."""
-    key = (generator.generator_id, str(generator.device))
-    if key not in _meters:
+    known = _meters.get(generator)
+    if known is None or known.device != generator.device:
         _meters.clear()
-        _meters[key] = ChangeMeter(generator, perceptual, codes, min(SIZE, generator.resolution))
-    return _meters[key]
+        known = _meters[generator] = ChangeMeter(generator, perceptual, codes, min(SIZE, generator.resolution))
+    return known
 
 
 @torch.no_grad()
