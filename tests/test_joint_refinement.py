@@ -16,6 +16,7 @@ from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
 from dynode_pack.dynode_core.editing import apply_direction, first_latent
 from dynode_pack.dynode_core.generators.tuning import tunable_copy, with_tuning
 from dynode_pack.dynode_core.inversion import IdentityNetwork, InversionSettings, LossWeights, invert_clip
+from dynode_pack.dynode_core.inversion.anchor import calmest
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.expression_shift import STRENGTH_PER_BLENDSHAPE, expression_shift
 from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
@@ -147,6 +148,24 @@ def test_start_moves_along_the_direction_of_what_the_face_does():
         shift[2, 2:5], STRENGTH_PER_BLENDSHAPE * directions["mouth open"].direction.expand(3, 16)
     )
     torch.testing.assert_close(shift[1], shift[2] / 2)
+    from_last = expression_shift(aligned, np.array([0, 2, 4]), directions, 10, anchor=2)
+    torch.testing.assert_close(from_last, shift - shift[2])
+
+
+def test_anchor_is_the_calmest_keyframe_that_was_seen():
+    aligned = _blendshape_clip(rising=(25,))
+    falling = aligned.track.blendshapes[::-1].copy()
+    falling[:, 13] = 1 - falling[:, 25]  # where the eyes look does not matter
+
+    def anchor(**changes):
+        return calmest(replace(aligned, track=replace(aligned.track, **changes)), np.array([0, 2, 4]))
+
+    assert anchor() == 0 and anchor(blendshapes=falling) == 2
+    turned = np.zeros((5, 3), np.float32)
+    turned[4, 0] = 50.0
+    assert anchor(blendshapes=falling, pose_deg=turned) == 1
+    assert anchor(blendshapes=falling, detected=np.array([True, True, True, True, False])) == 1
+    assert anchor(blendshapes=None, pose_deg=None) == 0
 
 
 def test_start_stays_where_nothing_was_measured():

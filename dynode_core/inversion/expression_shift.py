@@ -1,4 +1,4 @@
-"""Where a keyframe's search starts: the first code, moved along directions by what blendshapes measured (ours).
+"""Where a keyframe's search starts: the code of the anchor, moved along directions by what blendshapes measured (ours).
 
 A wide open mouth is many steps of gradient descent away from a closed one, and a few steps stop half way. Measured on
 20 keyframes with strong expressions (mean error of jawOpen / eyeBlink / mouthSmile after equal steps): without the
@@ -24,9 +24,9 @@ STRENGTH_PER_BLENDSHAPE = 6.0
 
 
 def expression_shift(
-    aligned: AlignedClip, indices: np.ndarray, directions: Mapping[str, EditDirection], num_ws: int
+    aligned: AlignedClip, indices: np.ndarray, directions: Mapping[str, EditDirection], num_ws: int, anchor: int = 0
 ) -> Tensor:
-    """`(K, L, 1)` or `(K, L, D)` float32 to be added to the code of the first of the frames `indices`.
+    """`(K, L, 1)` or `(K, L, D)` float32 to be added to the code of frame `indices[anchor]`.
 
     Without blendshapes, or without a direction for them, it is 0.
     """
@@ -34,7 +34,7 @@ def expression_shift(
     shift = torch.zeros(len(indices), num_ws, 1)
     if blendshapes is None:
         return shift
-    change = torch.from_numpy(blendshapes[indices] - blendshapes[indices[:1]]).float()
+    change = torch.from_numpy(blendshapes[indices] - blendshapes[indices[anchor]]).float()
     for name, columns in BLENDSHAPES.items():
         if name not in directions:
             continue

@@ -24,6 +24,7 @@ from ..progress import Progress, silent
 from ..tensor_cache import TensorCache, content_key
 from ..tuning_files import pack_tuning, unpack_tuning
 from ..types import AlignedClip, EditDirection, InvertedClip
+from .anchor import calmest
 from .cache import KeyframeCache
 from .code_space import SharedRows, measure_code_space
 from .emphasis import emphasis_map, has_mesh
@@ -132,6 +133,7 @@ class _Run:
         self._judges, self._expressions = judges, expressions
         self._cache, self._progress, self._indices = cache, progress, indices
         self._landmarks = crop_coordinates(aligned)
+        self._anchor = calmest(aligned, indices)
         space = measure_code_space(generator)
         self._space = SharedRows.of(space, generator.num_ws) if settings.space == W_ONLY else space
         self._encoder = load_thumbnail_encoder(generator.family)
@@ -151,10 +153,10 @@ class _Run:
             self._total = first * len(indices)
 
     def all_codes(self) -> JointResult:
-        """The first keyframe alone, then all of them from there."""
+        """The calmest keyframe alone, then all of them from there."""
         if not self._settings.together:
             return self._codes_apart()
-        key, code = self._base_key(0), self._code_alone(0)
+        key, code = self._base_key(self._anchor), self._code_alone(self._anchor)
         self._done = self._total - sum(stage.visits for stage in self._joint) * len(self._indices)
         self._progress(self._done, self._total)
         start = self._guesses(code.w_plus.to(self._generator.device))
@@ -197,13 +199,12 @@ class _Run:
             cache.put(key, code)
         return code
 
-    def _guesses(self, first: Tensor) -> Tensor:
-        """`(K, L, D)`: the first code, moved by what the encoder and the blendshapes saw change since then."""
-        codes, before = [first], self._encoded(self._target(0))
-        for k in range(1, len(self._indices)):
-            codes.append(first + (self._encoded(self._target(k)) - before))
-        shift = expression_shift(self._aligned, self._indices, self._expressions, first.shape[1])
-        return torch.cat(codes) + shift.to(first)
+    def _guesses(self, code: Tensor) -> Tensor:
+        """`(K, L, D)`: the anchor's code, moved by what the encoder and the blendshapes see change from there."""
+        there = self._encoded(self._target(self._anchor))
+        codes = [code + (self._encoded(self._target(k)) - there) for k in range(len(self._indices))]
+        shift = expression_shift(self._aligned, self._indices, self._expressions, code.shape[1], self._anchor)
+        return torch.cat(codes) + shift.to(code)
 
     def _refine(self, before: JointResult, stage: JointStage, key: str) -> JointResult:
         """One joint stage; after each round its state is kept, so that a cancelled one goes on there."""
