@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .blending import BlendSettings, blend_clip
 from .blending.covering import PartFinder
+from .layout import masks_of_size
 from .progress import Progress, silent
 from .rendering import FaceFrames
 from .types import AlignedClip, VideoClip
@@ -81,7 +82,7 @@ def export_video(
 
     Args:
         path: the file to write.
-        masks: `(N or 1, H, W)` in [0, 1]: see `blending.blend_clip`.
+        masks: `(n, H, W)` in [0, 1] of any size, which is made that of the frames: see `blending.blend_clip`.
         finder: keeps hair, hands and background: see `blending.blend_clip`.
         sound: clip whose sound goes into the file, or None for silence. It is stretched when the clip is retimed.
         keep: how many of the first frames to return as well.
@@ -90,6 +91,7 @@ def export_video(
     playback = plan_playback(faces.times, faces.fps)
     audio_from = sound if sound is not None and playback.in_sync else None
     height, width = aligned.clip.height, aligned.clip.width
+    masks = None if masks is None else masks_of_size(masks, height, width)
     kept = torch.empty((min(keep, faces.num_frames), height, width, 3))
     silent_or_stretched = playback.speed if audio_from is not None else 1.0
     writer = VideoWriter(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -34,3 +35,18 @@ def bytes_to_pictures(data: np.ndarray) -> Tensor:
 def network_to_bytes(images: Tensor) -> np.ndarray:
     """`(N, 3, H, W)` in about [-1, 1] to `(N, H, W, 3)` uint8: for previews."""
     return pictures_to_bytes(network_to_pictures(images))
+
+
+def masks_of_size(masks: Tensor, height: int, width: int) -> Tensor:
+    """`(H, W)`, `(n, H, W)` or `(n, 1, H, W)` in [0, 1], any device, to `(n, height, width)` float32 on the CPU.
+
+    Raises:
+        ValueError: another shape.
+    """
+    layers = masks.unsqueeze(0) if masks.ndim == 2 else masks.squeeze(1) if masks.ndim == 4 else masks
+    if layers.ndim != 3 or 0 in layers.shape:
+        raise ValueError(f"masks should have shape (n, H, W), but have {tuple(masks.shape)}.")
+    layers = layers.detach().to("cpu", torch.float32)
+    if layers.shape[1:] == (height, width):
+        return layers
+    return F.interpolate(layers[:, None], (height, width), mode="bilinear", antialias=True)[:, 0].clamp(0, 1)

@@ -96,14 +96,17 @@ class RenderedFaces:
 
 @dataclass(frozen=True)
 class PictureFaces:
-    """Faces that another program made: `(N, S, S, 3)` pictures in [0, 1], one per entry of `times`."""
+    """Faces that another program made: `(N, S, S, 3)` pictures in [0, 1], one per entry of `times`.
+
+    Of `(N, S, S, 4)` the alpha channel is left out.
+    """
 
     pictures: Tensor
     times: np.ndarray
     fps: Fraction
 
     def __post_init__(self) -> None:
-        check_shape("pictures", self.pictures, (len(self.times), "S", "S", 3))
+        check_shape("pictures", self.pictures[..., :3], (len(self.times), "S", "S", 3))
         if self.pictures.shape[1] != self.pictures.shape[2]:
             height, width = self.pictures.shape[1:3]
             raise ValueError(f"Face pictures should be square, but are {width} x {height} pixels.")
@@ -117,7 +120,7 @@ class PictureFaces:
         return len(self.times)
 
     def read(self, start: int, stop: int) -> Tensor:
-        return pictures_to_network(self.pictures[start:stop].float().cpu())
+        return pictures_to_network(self.pictures[start:stop, ..., :3].float().cpu())
 
     def read_base(self, start: int, stop: int) -> Tensor | None:
         return None
