@@ -48,6 +48,7 @@ STRENGTH = 2.0
 MOST_SPREAD = 0.25
 """Standard deviation of the change over the frames, as a share of its mean."""
 SIZE = 512
+IN_DEGREES = ("yaw", "pitch", "roll")
 
 
 class Instruments:
@@ -76,20 +77,41 @@ def look_at_codes(codes: Tensor, generator: Generator, instruments: Instruments)
 
 
 def change_of(seen: list[Any], before: list[Any], name: str) -> dict[str, Any]:
-    """Change of one attribute per frame, its sign and spread."""
+    """Change of one attribute per frame, its sign and spread.
+
+    A blendshape lies between 0 and 1, so a mouth that is open already can hardly open further: for these the spread is
+    also given on their log-odds, where the ends of the scale are infinitely far.
+    """
     pairs = [(a[0][name], b[0][name]) for a, b in zip(before, seen, strict=True) if a and b]
-    changes = np.array([after - first for first, after in pairs])
-    if not len(changes):
+    if not pairs:
         return {"frames": 0}
-    mean = float(changes.mean())
-    spread = float(changes.std() / abs(mean)) if mean else float("inf")
-    return {
+    first, after = np.array(pairs).T
+    changes = after - first
+    same_sign, spread = bool((np.sign(changes) == np.sign(changes.mean())).all()), spread_of(changes)
+    found = {
         "frames": len(changes),
-        "mean": round(mean, 4),
+        "mean": round(float(changes.mean()), 4),
         "spread": round(spread, 3),
-        "same_sign": bool((np.sign(changes) == np.sign(mean)).all()),
-        "holds": bool((np.sign(changes) == np.sign(mean)).all()) and spread <= MOST_SPREAD,
+        "same_sign": same_sign,
+        "holds": same_sign and spread <= MOST_SPREAD,
+        "before": np.round(first, 3).tolist(),
+        "after": np.round(after, 3).tolist(),
     }
+    if name not in IN_DEGREES:
+        found["spread_of_log_odds"] = round(spread_of(log_odds(after) - log_odds(first)), 3)
+    return found
+
+
+def spread_of(changes: np.ndarray) -> float:
+    """Standard deviation as a share of the mean."""
+    mean = float(changes.mean())
+    return float(changes.std() / abs(mean)) if mean else float("inf")
+
+
+def log_odds(values: np.ndarray) -> np.ndarray:
+    """Of values in [0, 1]; the last hundredth at either end is taken for its edge."""
+    inside = values.clip(0.01, 0.99)
+    return np.log(inside / (1 - inside))
 
 
 def frame_to_frame(seen: list[Any]) -> float | None:
