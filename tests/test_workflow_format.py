@@ -133,12 +133,24 @@ def test_shipped_workflows_show_what_frame_align_found(path: Path) -> None:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     nodes = {node["id"]: node for node in workflow["nodes"]}
     assert workflow["last_node_id"] == max(nodes) and sorted(n["order"] for n in nodes.values()) == [*range(len(nodes))]
-    (shown,) = (node for node in nodes.values() if node["type"] == "PreviewAny")
-    (link,) = (link for link in workflow["links"] if link[0] == shown["inputs"][0]["link"])
-    number, source, output, target, _, kind = link
-    assert (target, kind) == (shown["id"], "STRING") and number <= workflow["last_link_id"]
-    assert nodes[source]["type"] == "DynODE_FrameAlign"
-    assert nodes[source]["outputs"][output]["name"] == "report" and number in nodes[source]["outputs"][output]["links"]
+    links = {link[0]: link for link in workflow["links"]}
+    assert max(links) == workflow["last_link_id"]
+    for aligner in (node for node in nodes.values() if node["type"] == "DynODE_FrameAlign"):
+        (report,) = (output for output in aligner["outputs"] if output["name"] == "report")
+        targets = [nodes[links[number][3]] for number in report["links"]]
+        assert [node["type"] for node in targets] == ["PreviewAny"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])
+def test_links_of_shipped_workflows_are_known_at_both_ends(path: Path) -> None:
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for number, source, output, target, slot_of_target, kind in workflow["links"]:
+        given, taken = nodes[source]["outputs"][output], nodes[target]["inputs"][slot_of_target]
+        assert number in given["links"] and taken["link"] == number
+        assert given["type"] == kind and (taken["type"] == "*" or kind in taken["type"].split(","))
+    ends = [entry["link"] for node in nodes.values() for entry in node["inputs"] if entry["link"] is not None]
+    assert sorted(ends) == sorted(link[0] for link in workflow["links"])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from server_fixtures import FILM_FPS, FILM_FRAMES, FILM_HEIGHT, FILM_WIDTH, quick
+from server_fixtures import FACE_PX, FILM_FPS, FILM_FRAMES, FILM_HEIGHT, FILM_WIDTH, quick
 
 pytestmark = [pytest.mark.comfy, pytest.mark.weights]
 WORKFLOWS = Path(__file__).resolve().parent.parent.parent / "workflows"
@@ -30,8 +30,8 @@ def small(client: Any, name: str) -> dict[str, Any]:
 class Finished:
     """A finished run and the video it saved."""
 
-    def __init__(self, client: Any, name: str) -> None:
-        prompt = small(client, name)
+    def __init__(self, client: Any, name: str, prompt: dict[str, Any] | None = None) -> None:
+        prompt = prompt or small(client, name)
         self.run = client.run(prompt, timeout_s=1500)
         assert self.run.succeeded, self.run.describe_failure()
         save = next(node_id for node_id, node in prompt.items() if node["class_type"] == "SaveVideo")
@@ -138,3 +138,24 @@ def test_workflow_with_an_edited_first_picture_runs(client: Any) -> None:
     frames, rate, _ = read(Finished(client, "edit_first_frame_image").video)
     assert len(frames) == FILM_FRAMES
     assert rate == FILM_FPS
+
+
+def test_paint_on_the_first_frame_is_worn_in_every_frame(client: Any, talking_face: Path) -> None:
+    prompt = small(client, "paint_on_first_frame")
+    half = {"EmptyImage": ("width", "height"), "SolidMask": ("width", "height"), "ImageCompositeMasked": ("x", "y")}
+    for node in prompt.values():  # the crops are half as large as those that the workflow paints on
+        node["inputs"] |= {name: node["inputs"][name] // 2 for name in half.get(node["class_type"], ())}
+        if node["class_type"] == "DynODE_EditFromPicture":
+            node["inputs"] |= {"quality": "draft", "support": 0}
+    painted = Finished(client, "paint_on_first_frame", prompt)
+    before, after = read(talking_face)[0].astype(float), read(painted.video)[0].astype(float)
+    assert after.shape == before.shape
+    face_left, face_top = (FILM_WIDTH - FACE_PX) // 2, (FILM_HEIGHT - FACE_PX) // 2
+    middle = face_left + FACE_PX // 2
+    change = (after - before)[:, :, middle - 30 : middle + 30]
+    bluer = (change[..., 2] - change[..., 0]).mean(axis=2)
+    stripe, chin = face_top + round(0.585 * FACE_PX), face_top + round(0.8 * FACE_PX)
+    assert (bluer[:, stripe - 2 : stripe + 3].mean(axis=1) > 50).all(), "the paint is missing in some frames"
+    assert (abs(bluer[:, chin : chin + 8].mean(axis=1)) < 15).all(), "the paint is where nobody painted"
+    (shown,) = (i for i, node in prompt.items() if node["_meta"]["title"] == "What became of it")
+    assert "The generator expresses" in str(painted.run.outputs[shown])
