@@ -219,6 +219,14 @@ def _inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
         ),
+        io.Boolean.Input(
+            "detail_match",
+            default=DEFAULTS.detail_match,
+            tooltip="Make the made face as sharp as the clip (modes adaptive and replace). Small faces come back "
+            "blurred without it.",
+            optional=True,
+            advanced=True,
+        ),
         io.Mask.Input(
             "mask",
             optional=True,

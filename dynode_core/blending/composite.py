@@ -29,30 +29,17 @@ def residual_change(edited: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
     return warp_into((edited.clamp(-1, 1) - base.clamp(-1, 1)) * 0.5, region)
 
 
-def replacing_change(frame: Tensor, face: Tensor, region: FaceRegion) -> Tensor:
-    """What turns the frame into the rendered face.
-
-    Args:
-        frame: `(H, W, 3)` float32 in [0, 1].
-        face: `(3, S, S)` in about [-1, 1].
-        region: where it goes.
-
-    Returns:
-        `(h, w, 3)` over the region's box.
-    """
-    rows, columns = region.slices()
-    return warp_into((face.clamp(-1, 1) + 1) * 0.5, region) - frame[rows, columns]
+def picture_into(face: Tensor, region: FaceRegion) -> Tensor:
+    """`(3, S, S)` in about [-1, 1] to `(h, w, 3)` in [0, 1] over the region's box."""
+    return warp_into((face.clamp(-1, 1) + 1) * 0.5, region)
 
 
-def adaptive_change(
-    frame: Tensor, face: Tensor, edited: Tensor, base: Tensor, region: FaceRegion, active: Tensor
-) -> Tensor:
+def adaptive_change(replacing: Tensor, edited: Tensor, base: Tensor, region: FaceRegion, active: Tensor) -> Tensor:
     """The residual, and where the edit is `active` the rendered face instead: exactly 0 where `edited` equals `base`.
 
     Args:
-        frame: `(H, W, 3)` float32 in [0, 1].
-        face: `(3, S, S)` in about [-1, 1]: what to show where active (the edited face in the light of the frame).
-        edited, base: `(3, S, S)` with and without the edit.
+        replacing: `(h, w, 3)` over the region's box: what turns the frame into the rendered face.
+        edited, base: `(3, S, S)` in about [-1, 1]: the rendered face with and without the edit.
         region: where they go.
         active: `(1, s, s)` in [0, 1] in crop coordinates, from `edit_activity`.
 
@@ -60,7 +47,7 @@ def adaptive_change(
         `(h, w, 3)` over the region's box.
     """
     share = warp_into(active, region)
-    return residual_change(edited, base, region) * (1 - share) + replacing_change(frame, face, region) * share
+    return residual_change(edited, base, region) * (1 - share) + replacing * share
 
 
 def edit_activity(edited: Tensor, base: Tensor) -> Tensor:

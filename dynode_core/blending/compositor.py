@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .colour import match_at_edge, match_to_base
-from .composite import adaptive_change, add_change, edit_activity, replacing_change, residual_change, warp_into
+from .composite import adaptive_change, add_change, edit_activity, picture_into, residual_change, warp_into
 from .covering import PartFinder, find_covered
+from .detail import added_detail, detail_gains, detail_of, kept_detail
 from .grain import grain_deviation, make_grain
 from .joins import feathered, membrane, multiband
 from .occluders import find_occluders
@@ -21,6 +22,8 @@ _MEMBRANE_TIME_S = 0.08
 _OCCLUDER_TIME_S = 0.05
 _ACTIVITY_TIME_S = 0.1
 _GRAIN_TIME_S = 0.5
+_GAINS_TIME_S = 0.5
+_KEPT_TIME_S = 0.3
 
 
 class SlowValue:
@@ -64,12 +67,14 @@ class Compositor:
         self._covered = SlowValue(_OCCLUDER_TIME_S, jump=0.5)
         self._activity = SlowValue(_ACTIVITY_TIME_S, jump=0.5)
         self._grain = SlowValue(_GRAIN_TIME_S, jump=0.02)
+        self._gains = SlowValue(_GAINS_TIME_S, jump=0.5)
+        self._kept = SlowValue(_KEPT_TIME_S, jump=0.5)
 
     @property
     def uses_base(self) -> bool:
         """Whether the unedited faces make a difference."""
         settings = self.settings
-        return settings.mode != "replace" or settings.colour_match or settings.keep_occluders
+        return settings.mode != "replace" or settings.colour_match or settings.detail_match or settings.keep_occluders
 
     def put(
         self,
@@ -91,7 +96,7 @@ class Compositor:
             time_s: of the frame in the source clip.
             index: number of the output frame, which seeds the grain.
             shown: `(1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1] or None: where "adaptive" shows the face itself,
-                whatever the edit changes there.
+                whatever the edit changes there, and where its detail is right as it is.
         """
         settings = self.settings
         if settings.keep_occluders and base is not None:
@@ -105,10 +110,10 @@ class Compositor:
         elif settings.mode == "adaptive" and base is not None:
             active = self._activity.follow(edit_activity(edited, base), time_s)
             active = active if shown is None else torch.maximum(active, shown)
-            face = self._matched(frame, edited, base, region)
-            change = adaptive_change(frame, face, edited, base, region, active)
+            replacing = self._replacing(frame, edited, base, region, time_s, shown)
+            change = adaptive_change(replacing, edited, base, region, active)
         else:
-            change = replacing_change(frame, self._matched(frame, edited, base, region), region)
+            change = self._replacing(frame, edited, base, region, time_s, shown)
             if settings.grain:
                 change = self._with_grain(frame, change, region, time_s, index)
         return add_change(frame, self._join(change, region, time_s), region)
@@ -117,6 +122,40 @@ class Compositor:
         if not self.settings.colour_match:
             return edited
         return match_at_edge(frame, edited, region) if base is None else match_to_base(frame, edited, base, region)
+
+    def _replacing(
+        self,
+        frame: Tensor,
+        edited: Tensor,
+        base: Tensor | None,
+        region: FaceRegion,
+        time_s: float,
+        shown: Tensor | None,
+    ) -> Tensor:
+        """`(h, w, 3)` over the region's box: what turns the frame into the edited face, in its light and as sharp; as
+        it is where it is `shown`."""
+        rows, columns = region.slices()
+        part, inside = frame[rows, columns], region.mask[..., None] > 0
+        face = torch.where(inside, picture_into(self._matched(frame, edited, base, region), region), part)
+        if self.settings.detail_match:
+            made = None
+            if base is not None:
+                made = torch.where(inside, picture_into(self._matched(frame, base, base, region), region), part)
+            missing = self._missing_detail(part, face, made, region, time_s)
+            face = face + (missing if shown is None else missing * (1 - warp_into(shown, region)))
+        return face - part
+
+    def _missing_detail(
+        self, part: Tensor, face: Tensor, base: Tensor | None, region: FaceRegion, time_s: float
+    ) -> Tensor:
+        """`(h, w, 1)` that the edited face over the region's box lacks; `base` is the one without the edit."""
+        source, edited = detail_of(part, region.mask), detail_of(face, region.mask)
+        if base is None:
+            return added_detail(edited, self._gains.follow(detail_gains(source, edited, region.mask), time_s))
+        made = detail_of(base, region.mask)
+        gains = self._gains.follow(detail_gains(source, made, region.mask), time_s)
+        kept = self._kept.follow(kept_detail(source, edited, made, region), time_s)
+        return added_detail(edited, gains, source.bands - made.bands, warp_into(kept, region)[..., 0])
 
     def _with_grain(self, frame: Tensor, change: Tensor, region: FaceRegion, time_s: float, index: int) -> Tensor:
         """The change plus the grain that the face lacks against the frame."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LUMA = torch.tensor([0.299, 0.587, 0.114])
+LUMA = torch.tensor([0.299, 0.587, 0.114])
 _KERNEL = torch.tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 _KERNEL_GAIN = 6.0
 """Standard deviation of the kernel's answer to white noise of deviation 1."""
@@ -26,7 +26,7 @@ def grain_deviation(picture: Tensor, mask: Tensor) -> float:
     """
     if min(mask.shape) < 3:
         return 0.0
-    answer = F.conv2d((picture @ _LUMA)[None, None], _KERNEL[None, None])[0, 0]
+    answer = F.conv2d((picture @ LUMA)[None, None], _KERNEL[None, None])[0, 0]
     inside = answer[mask[1:-1, 1:-1] > 0.5]
     if len(inside) < 64:
         return 0.0

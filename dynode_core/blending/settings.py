@@ -31,6 +31,8 @@ class BlendSettings:
     """Width over which the edge of the region fades, half of it on each side."""
     colour_match: bool = True
     """For rendered faces ("replace", "adaptive"): add the light and colour that the reconstruction lacks."""
+    detail_match: bool = True
+    """For rendered faces: give their fine detail the strength that it has in the source (see `detail`)."""
     join: str = "feather"
     """How the change meets the frame: "feather" fades it; "multiband" fades light over a longer way than detail;
     "poisson" shifts its colours until they agree along the edge (which also takes back a change of complexion)."""

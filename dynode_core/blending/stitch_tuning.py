@@ -7,6 +7,9 @@ and "no edit means no change" still holds, because both pictures come from the s
 Measured on 1 s of a 720p clip, 5 steps of age, 6 frames, 5 rounds: error around the face .298 to .034, seam in the
 finished frames that were not tuned on (benchmarks/blend.py) 3.6 to 1.6 levels per pixel ("adaptive"), 3.8 to 1.7
 ("replace"). White hair at the edge of the region is gone; the wrinkles inside are weaker too.
+One set serves several shots: two shots of two people, smile=4, 6 frames of each, 6 rounds, error around the face in
+frames that were not tuned on: .036 and .155 before, .026 and .039 with one set for both, .022 and .043 with a set for
+each.
 """
 
 from __future__ import annotations
