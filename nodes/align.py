@@ -15,7 +15,7 @@ from ..dynode_core.faces.framing import FRAMINGS, AlignSettings, align_as_asked,
 from ..dynode_core.faces.hints import hint_from_core_boxes, hint_from_mask, hint_from_point, point_from_text
 from ..dynode_core.faces.landmarks import FaceLandmarker
 from ..dynode_core.faces.preview import draw_alignment
-from ..dynode_core.faces.quality import alignment_report
+from ..dynode_core.faces.quality import LEAST_FOUND, alignment_report
 from ..dynode_core.faces.tracking import PICKS, Pick
 from ..dynode_core.layout import pictures_to_bytes
 from ..dynode_core.model_files import find_landmarker
@@ -80,6 +80,7 @@ class FrameAlign(io.ComfyNode):
         search: str = "when needed",
         face_point: str = "",
         custom_quad: str = "",
+        least_found: float = LEAST_FOUND,
         face_mask: torch.Tensor | None = None,
         face_box: Any = None,
         face_landmarks: Any = None,
@@ -95,6 +96,7 @@ class FrameAlign(io.ComfyNode):
             face_index=face_index,
             search=cast(Search, search),
             quad=quad_from_text(custom_quad),
+            least_found=least_found,
         )
         hint = _hint(clip, face_point, face_mask, face_box)
         known = None
@@ -231,6 +233,17 @@ def _later_inputs() -> list[io.Input]:
             default="",
             tooltip="For framing 'custom quad', in pixels: left, top, right, bottom of a box, or x, y of the corners "
             "top left, bottom left, bottom right, top right.",
+            optional=True,
+            advanced=True,
+        ),
+        io.Float.Input(
+            "least_found",
+            default=LEAST_FOUND,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Stop if the face is found in a smaller share of the frames that should show it, and say in which. "
+            "0 takes what there is: the place of the face between them is then guessed.",
             optional=True,
             advanced=True,
         ),

@@ -192,3 +192,14 @@ def test_blur_is_judged_shot_by_shot() -> None:
     known = Detections(found, np.array([[0, 5], [5, 10]]), HEIGHT, WIDTH)
     aligned = align_as_asked(clip_of(10, cut=5), AlignSettings(), TwoFaces().open, detections=known)
     assert "Motion blur: 2 frames, 3, 8." in alignment_report(aligned)
+
+
+def test_too_few_detections_end_the_alignment_unless_they_are_wanted() -> None:
+    seen = [(Face(SHAPE + (40, 30), 1.0),) if t == 7 else () for t in range(12)]
+    known = Detections(tuple(seen), np.array([[0, 12]]), HEIGHT, WIDTH)
+    with pytest.raises(ValueError, match=r"only 1 of the 12 frames.*Found in frames 7; not in 0-6, 8-11"):
+        align_as_asked(clip_of(12), AlignSettings(), TwoFaces().open, detections=known)
+    anyway = align_as_asked(clip_of(12), AlignSettings(least_found=0), TwoFaces().open, detections=known)
+    assert anyway.track.detected.sum() == 1
+    with pytest.raises(ValueError, match="least_found should lie between 0 and 1"):
+        AlignSettings(least_found=1.5)

@@ -17,7 +17,7 @@ from dynode_pack.dynode_core.faces.detections import Detections, detect_faces
 from dynode_pack.dynode_core.faces.hints import hint_from_boxes, hint_from_mask, hint_from_point
 from dynode_pack.dynode_core.faces.landmarks import Face
 from dynode_pack.dynode_core.faces.quads import ffhq_quads, smooth_quads
-from dynode_pack.dynode_core.faces.quality import frame_quality, ranges
+from dynode_pack.dynode_core.faces.quality import check_found, frame_quality, ranges
 from dynode_pack.dynode_core.faces.tracking import choose_track, link_faces
 
 SHAPE = np.concatenate(
@@ -293,3 +293,24 @@ def test_black_frames_and_tiny_pictures_have_no_cut() -> None:
     for _ in range(4):
         detector.add(np.zeros((3, 2, 3), dtype=np.uint8))
     assert detector.segments().tolist() == [[0, 4]]
+
+
+def test_a_face_found_too_seldom_is_refused_with_the_frames() -> None:
+    faces: list[list[Face]] = [[] for _ in range(20)]
+    for t in (4, 5, 15):
+        faces[t] = [face_at(100, 100)]
+    track = choose_track(detections(faces), times(20))
+    check_found(track, 0.15)
+    with pytest.raises(
+        ValueError, match=r"only 3 of the 20 frames.*Found in frames 4-5, 15; not in 0-3, 6-14, 16-19\."
+    ):
+        check_found(track, 0.2)
+
+
+def test_frames_from_which_the_face_is_away_do_not_count_as_missed() -> None:
+    found = [[face_at(100, 100)]] * 10
+    track = choose_track(detections([*found, *([[]] * 90)]), times(100))
+    assert int(track.in_view.sum()) == 35  # a second on
+    check_found(track, 10 / 35)
+    with pytest.raises(ValueError, match="only 10 of the 35 frames"):
+        check_found(track, 0.3)

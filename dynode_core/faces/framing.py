@@ -14,6 +14,7 @@ from .align import align_detections, align_fixed, smooth_by_segment
 from .cuts import find_segments
 from .detections import Detections, FaceDetector, Search, detect_faces
 from .hints import numbers_in
+from .quality import LEAST_FOUND, check_found
 from .smoothing import fill_missing
 from .tracking import Pick
 
@@ -45,6 +46,8 @@ class AlignSettings:
     large one."""
     quad: np.ndarray | None = None
     """`(4, 2)` pixels TL, BL, BR, TR for "custom quad"; None: a square around the hint."""
+    least_found: float = LEAST_FOUND
+    """See `quality.check_found`; 0 takes any clip in which the face was found once."""
 
     @property
     def needs_face(self) -> bool:
@@ -54,6 +57,8 @@ class AlignSettings:
     def __post_init__(self) -> None:
         if self.framing not in FRAMINGS:
             raise ValueError(f"The framing is one of {', '.join(FRAMINGS)}, but is {self.framing!r}.")
+        if not 0 <= self.least_found <= 1:
+            raise ValueError(f"least_found should lie between 0 and 1, but is {self.least_found:g}.")
 
 
 def align_as_asked(
@@ -76,7 +81,7 @@ def align_as_asked(
         progress: called for every frame.
 
     Raises:
-        ValueError: the face asked for is not there, or "custom quad" has neither a quad nor a hint.
+        ValueError: the face asked for is not there or found too seldom, or "custom quad" has neither a quad nor a hint.
     """
     sigmas = (CENTER_SIGMA * settings.smoothing, AXES_SIGMA * settings.smoothing)
     if not settings.needs_face:
@@ -95,7 +100,7 @@ def align_as_asked(
         search = "always" if hint is not None and settings.search == "when needed" else settings.search
         with open_landmarker() as landmarker:
             detections = detect_faces(clip, landmarker, search=search, progress=progress)
-    return align_detections(
+    aligned = align_detections(
         clip,
         detections,
         crop_size=settings.crop_size,
@@ -106,6 +111,8 @@ def align_as_asked(
         face_index=settings.face_index,
         hint=hint,
     )
+    check_found(aligned.track, settings.least_found)
+    return aligned
 
 
 def squares_around(boxes: np.ndarray, num_frames: int) -> np.ndarray:

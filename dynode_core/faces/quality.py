@@ -13,6 +13,8 @@ from .quads import quad_sides_px, quads_to_axes
 _PROFILE_DEG, _TILTED_DEG = 45.0, 45.0
 _SMALL_PX = 64.0
 _CUT_OFF = 0.85
+LEAST_FOUND = 0.2
+"""Of the frames that should show the face (see `check_found`): below, most of its path would be guessed."""
 _BLURRED = 0.74
 """Sharpness below this share of the median of its shot counts as motion blur. In our
 footage frames with visible blur have 0.70 to 0.74; sharp faces vary, with expression and light, from 0.76 up."""
@@ -86,6 +88,29 @@ def frame_quality(aligned: AlignedClip) -> FrameQuality:
         sharpness=_relative_sharpness(track),
         cuts=_cuts_of(track),
     )
+
+
+def check_found(track: FaceTrack, least: float) -> None:
+    """Refuse a face that was found in too few of the frames that should show it: between them it would be guessed.
+
+    Frames from which the face is away (`FaceTrack.present`) do not count: they stay as they are.
+
+    Args:
+        track: the face.
+        least: the smallest share of frames, 0 to 1.
+
+    Raises:
+        ValueError: fewer; it says in which frames the face was found and in which not.
+    """
+    seen = track.in_view
+    found, missed = np.flatnonzero(seen & track.detected), np.flatnonzero(seen & ~track.detected)
+    if len(found) < least * int(seen.sum()):
+        raise ValueError(
+            f"The face was found in only {len(found)} of the {int(seen.sum())} frames that should show it, less than "
+            f"{least:.0%} (least_found). Found in frames {ranges(found)}; not in {ranges(missed)}. Trim the clip to "
+            "where the face is found, set search to 'always', point at the face, or lower least_found: then the place "
+            "of the face is interpolated in all these frames."
+        )
 
 
 def alignment_report(aligned: AlignedClip) -> str:
