@@ -21,6 +21,7 @@ from .cli_path_options import (
 from .faces.detections import SEARCHES
 from .faces.framing import FRAMINGS
 from .faces.masks import REGIONS
+from .faces.quality import LEAST_FOUND
 from .faces.tracking import PICKS
 from .inversion import QUALITIES
 
@@ -108,6 +109,13 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(group, "--search", SEARCHES, "look closer for small, dark and half-turned faces", default="when needed")
     group.add_argument(
+        "--least-found",
+        type=float,
+        metavar="X",
+        default=LEAST_FOUND,
+        help="stop if the face is found in a smaller share of the frames that should show it, 0 to 1",
+    )
+    group.add_argument(
         "--smoothing", type=float, metavar="X", default=1.0, help="smoothing of the crop's path, 0 for none"
     )
     group.add_argument(
@@ -165,10 +173,14 @@ def _blend_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--feather", type=float, metavar="X", default=0.08, help="width of its soft edge, in face heights"
     )
+    group.add_argument("--no-detail-match", action="store_true", help="leave the made face as soft as it is")
     group.add_argument("--join", choices=JOINS, default=JOINS[0], help="how the change meets the frame")
     group.add_argument("--keep-occluders", action="store_true", help="keep what the reconstruction lacks, as a hand")
     group.add_argument(
         "--segmenter", metavar="FILE", help="mediapipe segmentation model: hair, hands and background stay"
+    )
+    group.add_argument(
+        "--onto", metavar="VIDEO", help="for several people: put the face into this result for another face of the clip"
     )
     group.add_argument("--background", choices=BACKGROUNDS, default=BACKGROUNDS[0], help="for times between frames")
     group.add_argument("--crf", type=int, metavar="N", default=16, help="encoder quality, 0 (best, large) to 51")

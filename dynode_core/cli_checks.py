@@ -40,10 +40,12 @@ def check_run(options: argparse.Namespace, place: Workplace) -> None:
         _check_number("--feature-weight", options.feature_weight, 0, math.inf)
         if options.adjoint:
             import_torchdiffeq()
-    files = (*options.clips, *(file for file in (options.picture, options.segmenter) if file))
+    files = (*options.clips, *(file for file in (options.picture, options.segmenter, options.onto) if file))
     for file in files:
         if not Path(file).is_file():
             raise FileNotFoundError(f"There is no file {file}.")
+    if options.onto is not None and len(options.clips) > 1:
+        raise ValueError("--onto is the result for another face of one clip: run one clip at a time.")
     if options.edit or options.later:
         steps.check_edits(options, place)
     if options.size:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import editing
 from .blending import BlendSettings
+from .blending.several import on_frames_of
 from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
 from .cli_progress import StepProgress
@@ -111,6 +112,7 @@ def align_settings(options: argparse.Namespace) -> AlignSettings:
         face_index=options.face_index,
         search=options.search,
         quad=quad_from_text(options.quad),
+        least_found=options.least_found,
     )
 
 
@@ -216,6 +218,7 @@ def blend_settings(options: argparse.Namespace) -> BlendSettings:
         background=options.background,
         join=options.join,
         keep_occluders=options.keep_occluders,
+        detail_match=not options.no_detail_match,
     )
 
 
@@ -225,6 +228,8 @@ def blend(
     """Render the faces into their frames and write the video."""
     settings = blend_settings(options)
     sound = None if options.no_sound else aligned.clip
+    if options.onto is not None:
+        aligned = on_frames_of(aligned, FileClip(Path(options.onto)))
     faces = faces_of(options, place, sample)
     segmenter: contextlib.AbstractContextManager[FaceSegmenter | None] = contextlib.nullcontext()
     if options.segmenter is not None:

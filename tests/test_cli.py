@@ -6,14 +6,17 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_blending_several import brighter, two_people
 
-from dynode_pack.dynode_core import cli, cli_commands
+from dynode_pack.dynode_core import cli, cli_commands, cli_steps
 from dynode_pack.dynode_core.cli_progress import StepProgress
 from dynode_pack.dynode_core.cli_steps import parse_edit
+from dynode_pack.dynode_core.video import FileClip, VideoWriter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = ["run", "align", "invert", "fit", "edit", "solve", "compare", "render", "blend", "convert"]
@@ -118,6 +121,8 @@ def test_bad_input_is_one_line_and_status_2(
         ("--feather nan", "feather should lie between"),
         ("--crf 52", "--crf should be at least 0 and at most 51"),
         ("--picture nothing.png", "nothing.png"),
+        ("--onto gone.mp4", "gone.mp4"),
+        ("--least-found 2", "least_found should lie between 0 and 1"),
     ],
 )
 def test_run_refuses_bad_values_before_it_aligns(
@@ -130,6 +135,34 @@ def test_run_refuses_bad_values_before_it_aligns(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and said in lines[0]  # not a word of the alignment
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_several_clips_do_not_go_onto_one_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]
+    for clip in clips:
+        write_film(Path(clip))
+    asked = ["--out", str(tmp_path / "out"), "--onto", clips[0], "--device", "cpu"]
+    assert cli.main(["run", *clips, *asked]) == 2
+    assert "one clip at a time" in capsys.readouterr().err
+
+
+def test_the_second_person_goes_onto_the_result_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames, left, right = two_people()
+    files = {name: tmp_path / name for name in ("film.mp4", "left.mp4", "both.mp4")}
+    with VideoWriter(files["film.mp4"], 25, crf=0) as writer:
+        writer.write(frames)
+    clip = FileClip(files["film.mp4"])
+    place = cli_steps.Workplace(cli.build_parser().parse_args(["align", "x", "--out", "y", "--quiet"]))
+    for aligned, name, more in ((left, "left.mp4", []), (right, "both.mp4", ["--onto", str(files["left.mp4"])])):
+        on_file = replace(aligned, clip=clip)
+        monkeypatch.setattr(cli_steps, "faces_of", lambda *_, chosen=on_file: brighter(chosen))
+        asked = ["blend", "a", "s", "--out", "o.mp4", "--crf", "0", "--mode", "residual", *more]
+        cli_steps.blend(cli.build_parser().parse_args(asked), place, on_file, None, files[name])
+    change = FileClip(files["both.mp4"]).read(range(4)) - clip.read(range(4))
+    assert float(change[:, 60, 65].min()) > 0.1 and float(change[:, 60, 190].min()) > 0.1
+    assert float(change[:, :, 125:135].abs().max()) < 0.06  # colours of three files
 
 
 def test_run_looks_for_every_clip_before_it_aligns_the_first(
@@ -209,8 +242,6 @@ def write_film(path: Path) -> None:
     from fractions import Fraction
 
     import torch
-
-    from dynode_pack.dynode_core.video import VideoWriter
 
     with VideoWriter(path, Fraction(25), (48, 64)) as writer:
         writer.write(torch.rand(5, 48, 64, 3, generator=torch.Generator().manual_seed(0)))
