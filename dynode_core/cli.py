@@ -9,6 +9,15 @@ from collections.abc import Callable, Sequence
 from . import __version__
 from . import cli_commands as commands
 from .blending.settings import BACKGROUNDS, JOINS, MODES, WHOLE_CROP
+from .cli_inversion import (
+    import_codes,
+    import_options,
+    inspect,
+    inspect_options,
+    tune,
+    tune_options,
+)
+from .cli_inversion_options import invert_options
 from .cli_path_options import (
     add_choice,
     compare_options,
@@ -23,7 +32,6 @@ from .faces.framing import FRAMINGS
 from .faces.masks import REGIONS
 from .faces.quality import LEAST_FOUND
 from .faces.tracking import PICKS
-from .inversion import QUALITIES
 
 EXIT_INPUT = 2
 EXIT_CANCELLED = 130
@@ -124,22 +132,6 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--crop-scale", type=float, metavar="X", default=1.0, help="widen the crop of a face")
 
 
-def _invert_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("inversion")
-    group.add_argument("--quality", choices=QUALITIES, default="normal", help="how close the faces must come")
-    group.add_argument(
-        "--keyframe-every", type=int, default=0, metavar="N", help="every N-th frame; 0 chooses by movement"
-    )
-    group.add_argument("--max-keyframes", type=int, default=0, metavar="N", help="at most so many; 0: no limit")
-    group.add_argument(
-        "--loss-target", type=float, metavar="X", default=0.0, help="a keyframe is done below this; 0: all steps"
-    )
-    group.add_argument("--max-steps", type=int, default=0, metavar="N", help="limit per keyframe; 0: by quality")
-    group.add_argument(
-        "--no-tuning", action="store_true", help="leave the generator as it is instead of tuning it to the person"
-    )
-
-
 def _edit_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("edit")
     group.add_argument(
@@ -206,7 +198,7 @@ def _positional(*names: str) -> Callable[[argparse.ArgumentParser], None]:
     helps = {
         "clip": "video file",
         "aligned": "file made by align",
-        "codes": "file made by invert",
+        "codes": "file made by invert or import",
         "trajectory": "file made by fit",
         "sample": "file made by solve",
         "latent": "file made by fit, invert or edit",
@@ -248,7 +240,7 @@ def _convert_options(parser: argparse.ArgumentParser) -> None:
 
 _ALL = (
     _clip_options,
-    _invert_options,
+    invert_options,
     field_options,
     fit_options,
     _edit_options,
@@ -272,8 +264,26 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
     (
         "invert",
         commands.invert,
-        (_positional("aligned"), _out("codes to write"), _invert_options),
+        (_positional("aligned"), _out("codes to write"), invert_options),
         "find the codes of keyframes",
+    ),
+    (
+        "import",
+        import_codes,
+        (_positional("codes"), _out("codes to write"), import_options),
+        "read codes that another program found",
+    ),
+    (
+        "tune",
+        tune,
+        (_positional("aligned", "codes"), _out("codes to write"), tune_options),
+        "tune the generator to the codes (pivotal tuning)",
+    ),
+    (
+        "inspect",
+        inspect,
+        (_positional("aligned", "codes"), _out("report to write (JSON)"), inspect_options),
+        "measure how good the codes are, frame by frame",
     ),
     (
         "fit",

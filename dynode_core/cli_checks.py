@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import cli_path_steps as path_steps
 from . import cli_steps as steps
+from .cli_inversion_options import invert_settings
 from .cli_path_options import CLOSED_FORM
 from .cli_steps import Workplace
 from .ode.external import TORCHDIFFEQ_METHODS, import_torchdiffeq
@@ -27,7 +28,7 @@ def check_run(options: argparse.Namespace, place: Workplace) -> None:
     for text in (*options.edit, *options.later):
         steps.parse_edit(text)
     steps.align_settings(options)
-    steps.invert_settings(options)
+    invert_settings(options)
     path_steps.fit_settings(options)
     check_solve(options)
     steps.blend_settings(options)

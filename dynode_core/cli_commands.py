@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from PIL import Image
 from . import __version__, ode
 from . import cli_path_steps as path_steps
 from . import cli_steps as steps
-from .artifacts import load_artifact, plain_facts, save_artifact, save_direction
+from .artifacts import load_artifact, save_artifact, save_direction
 from .checkpoints.load import convert_checkpoint
 from .cli_checks import check_run, check_solve
 from .cli_steps import Workplace
@@ -26,6 +23,7 @@ from .editing import NetworkEdit, load_direction
 from .export import ExportedVideo
 from .families import UNKNOWN_W
 from .model_files import GENERATOR, find_model
+from .report_files import write_report
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
 
 
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         reports.append(_run_one(options, place, clip, out))
         print(out)
     if options.report:
-        _write_json(Path(options.report), reports[0] if len(reports) == 1 else reports)
+        write_report(Path(options.report), reports[0] if len(reports) == 1 else reports)
 
 
 def _run_one(options: argparse.Namespace, place: Workplace, clip: str, out: Path) -> dict[str, Any]:
@@ -170,7 +168,7 @@ def compare(options: argparse.Namespace) -> None:
     aligned = load_artifact(options.aligned, AlignedClip) if options.aligned else None
     found = path_steps.compare(options, Workplace(options), inverted, latent, aligned)
     print(report_text(found))
-    _write_json(Path(options.out), found.facts())
+    write_report(Path(options.out), found.facts())
     if options.sheet:
         Image.fromarray(draw_comparison(found)).save(options.sheet)
 
@@ -215,10 +213,3 @@ def _save(value: Any, options: argparse.Namespace) -> None:
 def _plot(options: argparse.Namespace, trajectory: LatentTrajectory) -> None:
     if options.plot:
         Image.fromarray(ode.plot_trajectory(trajectory)).save(options.plot)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part.json", delete=False, encoding="utf-8") as part:
-        json.dump(plain_facts(value), part, indent=2)
-    os.replace(part.name, path)

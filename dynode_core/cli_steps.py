@@ -19,6 +19,7 @@ from .blending import BlendSettings
 from .blending.several import on_frames_of
 from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
+from .cli_inversion_options import invert_settings
 from .cli_progress import StepProgress
 from .editing.latent import check_direction_fits
 from .export import ExportedVideo, export_video
@@ -29,7 +30,7 @@ from .faces.quality import alignment_report
 from .faces.segmenter import FaceSegmenter
 from .generators import Generator
 from .generators.protocol import Compilable
-from .inversion import IdentityNetwork, InversionSettings, PerceptualDistance, invert_clip, load_perceptual
+from .inversion import IdentityNetwork, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
 from .rendering import RenderedFaces
@@ -145,22 +146,6 @@ def _hint(options: argparse.Namespace, clip: FileClip) -> np.ndarray | None:
         return hint_from_boxes(np.array(box), clip.num_frames)
     point = point_from_text(options.point)
     return None if point is None else hint_from_point(*point, clip.height, clip.width)
-
-
-def invert_settings(options: argparse.Namespace) -> InversionSettings:
-    """What the options ask of the inversion.
-
-    Raises:
-        ValueError: a value makes no sense.
-    """
-    return InversionSettings(
-        quality=options.quality,
-        keyframe_every=options.keyframe_every,
-        max_keyframes=options.max_keyframes,
-        loss_target=options.loss_target,
-        max_steps=options.max_steps,
-        tune=not options.no_tuning,
-    )
 
 
 def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) -> InvertedClip:

@@ -19,7 +19,8 @@ from dynode_pack.dynode_core.cli_steps import parse_edit
 from dynode_pack.dynode_core.video import FileClip, VideoWriter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", "align", "invert", "fit", "edit", "solve", "compare", "render", "blend", "convert"]
+COMMANDS = ["run", "align", "invert", "import", "tune", "inspect", "fit", "edit", "solve", "compare", "render", "blend"]
+COMMANDS += ["convert"]
 
 
 @pytest.mark.parametrize(
