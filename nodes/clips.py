@@ -20,6 +20,9 @@ from ..dynode_core.clip import TensorClip
 from ..dynode_core.types import VideoClip
 from ..dynode_core.video import FileClip
 
+_AAC_RATES = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
+_USUAL_RATE = 48000
+
 
 def clip_of(frames: Any, fps: float) -> VideoClip:
     """The clip behind a VIDEO (streamed from its file) or an IMAGE batch (played at `fps`).
@@ -37,7 +40,7 @@ def clip_of(frames: Any, fps: float) -> VideoClip:
 
 def _clip_of_pictures(pictures: Tensor, fps: float | Fraction, audio: dict[str, Any] | None = None) -> VideoClip:
     clip = TensorClip(pictures, fps)
-    if audio is not None and audio["waveform"].numel():
+    if audio is not None:
         clip.path = save_audio(audio)
     return clip
 
@@ -71,17 +74,25 @@ def sound_clip(audio: dict[str, Any]) -> VideoClip:
     return clip
 
 
-def save_audio(audio: dict[str, Any]) -> Path:
-    """Write ComfyUI's AUDIO as AAC, the form in which it goes into an MP4."""
-    waveform = audio["waveform"][0].detach().float().cpu().numpy()[:2]
-    layout = "mono" if len(waveform) == 1 else "stereo"
+def save_audio(audio: dict[str, Any]) -> Path | None:
+    """Write ComfyUI's AUDIO as AAC, the form in which it goes into an MP4; None if it holds no sound.
+
+    A rate that AAC does not know becomes 48 kHz.
+    """
+    waveform = np.nan_to_num(audio["waveform"][0].detach().float().cpu().numpy()[:2]).clip(-1, 1)
+    if not waveform.size:
+        return None
+    layout, given = "mono" if len(waveform) == 1 else "stereo", int(audio["sample_rate"])
+    rate = given if given in _AAC_RATES else _USUAL_RATE
     path = temp_file(".m4a")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=int(audio["sample_rate"]), layout=layout)
+        stream = container.add_stream("aac", rate=rate, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
-        frame.sample_rate = int(audio["sample_rate"])
+        frame.sample_rate = given
         frame.pts = 0
-        container.mux(stream.encode(frame))
+        resampler = av.AudioResampler("fltp", layout, rate)
+        for part in (*resampler.resample(frame), *(resampler.resample(None) if rate != given else ())):
+            container.mux(stream.encode(part))
         container.mux(stream.encode(None))
     return path
 

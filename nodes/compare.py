@@ -60,6 +60,7 @@ class CompareTrajectory(io.ComfyNode):
                 io.String.Output(id="report", display_name="report", tooltip="The errors as a table of text."),
                 io.String.Output(id="json", display_name="json", tooltip="Every number, as JSON."),
             ],
+            is_output_node=True,
         )
 
     @classmethod

@@ -79,8 +79,9 @@ class EditFirstLatent(io.ComfyNode):
         return True if layers is None else check_layers(layers)
 
     @classmethod
-    def fingerprint_inputs(cls, direction: str, keep: str = "", **_others: Any) -> Any:
-        return direction_stamps([direction, *split_names(keep)])
+    def fingerprint_inputs(cls, direction: str | None, keep: str | None = "", **_others: Any) -> Any:
+        """ComfyUI gives None for what comes through a link."""
+        return direction_stamps([direction or "", *split_names(keep or "")])
 
     @classmethod
     def check_lazy_status(

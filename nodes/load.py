@@ -53,8 +53,9 @@ class LoadGenerator(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, generator_name: str, torch_compile: bool = False) -> Any:
-        return _file_stamp(generator_name)
+    def fingerprint_inputs(cls, generator_name: str | None, torch_compile: bool | None = False) -> Any:
+        """ComfyUI gives None for what comes through a link: then what is linked tells whether it changed."""
+        return None if generator_name is None else _file_stamp(generator_name)
 
     @classmethod
     @outside_inference_mode

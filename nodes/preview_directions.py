@@ -52,8 +52,8 @@ class PreviewDirections(io.ComfyNode):
         return True if layers is None else check_layers(layers)
 
     @classmethod
-    def fingerprint_inputs(cls, direction: str, **_others: Any) -> Any:
-        return direction_stamps([direction])
+    def fingerprint_inputs(cls, direction: str | None, **_others: Any) -> Any:
+        return direction_stamps([direction or ""])  # None: it comes through a link
 
     @classmethod
     @outside_inference_mode

@@ -53,6 +53,7 @@ class InversionReport(io.ComfyNode):
                 io.String.Output(id="report", display_name="report", tooltip="Means and a line per frame, as text."),
                 io.String.Output(id="json", display_name="json", tooltip="Every number, as JSON."),
             ],
+            is_output_node=True,
         )
 
     @classmethod

@@ -174,6 +174,43 @@ def test_video_in_memory_is_read_with_its_sound(node_module: Callable[[str], Mod
     assert clip.path is not None and clip.path.stat().st_size > 0
 
 
+@pytest.mark.parametrize(("rate", "written"), [(44100, 44100), (192000, 48000), (12345, 48000)])
+def test_sound_of_any_rate_is_kept(node_module: Callable[[str], ModuleType], rate: int, written: int) -> None:
+    import av
+
+    waveform = torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate).expand(1, 2, -1).clone()
+    waveform[0, 0, 5] = torch.nan
+    path = node_module("clips").save_audio({"waveform": waveform, "sample_rate": rate})
+    with av.open(str(path)) as container:
+        sound = np.concatenate([frame.to_ndarray()[1] for frame in container.decode(audio=0)])
+        assert container.streams.audio[0].rate == written
+    assert len(sound) / written == pytest.approx(1, abs=0.06)
+    crossings = (np.diff(np.signbit(sound[written // 4 : written // 2])) != 0).sum()
+    assert crossings == pytest.approx(220, abs=3)
+
+
+def test_no_sound_is_no_file(node_module: Callable[[str], ModuleType]) -> None:
+    clips = node_module("clips")
+    assert clips.sound_clip({"waveform": torch.zeros(1, 2, 0), "sample_rate": 44100}).path is None
+
+
+def test_what_comes_through_a_link_does_not_run_a_node_again(node_module: Callable[[str], ModuleType]) -> None:
+    """ComfyUI asks with None for linked inputs; an error there counts as a change at every run."""
+    assert node_module("load").LoadGenerator.fingerprint_inputs(generator_name=None, torch_compile=None) is None
+    edit = node_module("edit").EditFirstLatent.fingerprint_inputs
+    assert edit(direction=None, keep=None) == edit(direction=None, keep=None)
+
+
+@pytest.mark.parametrize(
+    ("module", "node"),
+    [("report", "InversionReport"), ("compare", "CompareTrajectory"), ("preview_directions", "PreviewDirections")],
+)
+def test_nodes_that_only_show_something_run_with_nothing_linked_behind(
+    node_module: Callable[[str], ModuleType], module: str, node: str
+) -> None:
+    assert getattr(node_module(module), node).GET_NODE_INFO_V1()["output_node"] is True
+
+
 def test_pictures_play_at_the_given_rate(node_module: Callable[[str], ModuleType]) -> None:
     clips = node_module("clips")
     clip = clips.clip_of(torch.rand(3, 8, 8, 4), fps=29.97)
