@@ -136,11 +136,15 @@ class Compositor:
         it is where it is `shown`."""
         rows, columns = region.slices()
         part, inside = frame[rows, columns], region.mask[..., None] > 0
-        face = torch.where(inside, picture_into(self._matched(frame, edited, base, region), region), part)
+        matched = self._matched(frame, edited, base, region)
+        face = torch.where(inside, picture_into(matched, region), part)
         if self.settings.detail_match:
             made = None
             if base is not None:
-                made = torch.where(inside, picture_into(self._matched(frame, base, base, region), region), part)
+                in_same_light = (
+                    base.clamp(-1, 1) + (matched - edited.clamp(-1, 1)) if self.settings.colour_match else base
+                )
+                made = torch.where(inside, picture_into(in_same_light, region), part)
             missing = self._missing_detail(part, face, made, region, time_s)
             face = face + (missing if shown is None else missing * (1 - warp_into(shown, region)))
         return face - part
