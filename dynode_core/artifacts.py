@@ -23,13 +23,22 @@ from torch import Tensor
 
 from .ode.files import load_trajectory, save_trajectory
 from .tuning_files import pack_tuning, unpack_tuning
-from .types import AlignedClip, EditDirection, EditedLatent, FaceTrack, InvertedClip, LatentTrajectory, TrajectorySample
+from .types import (
+    AlignedClip,
+    EditDirection,
+    EditedLatent,
+    FaceTexture,
+    FaceTrack,
+    InvertedClip,
+    LatentTrajectory,
+    TrajectorySample,
+)
 from .video import FileClip
 
 VERSION = 1
 _METADATA_KEY = "dynode"
 _TRAJECTORY_KEY = "trajectory"
-Artifact = AlignedClip | InvertedClip | LatentTrajectory | EditedLatent | TrajectorySample
+Artifact = AlignedClip | InvertedClip | LatentTrajectory | EditedLatent | FaceTexture | TrajectorySample
 _Arrays = dict[str, Tensor]
 _Facts = dict[str, Any]
 
@@ -244,6 +253,16 @@ def _unpack_latent(arrays: _Arrays, facts: _Facts) -> EditedLatent:
     return EditedLatent(arrays["w_plus_0"], arrays["base_w_plus_0"], edits, facts["family"], tuning)
 
 
+def _pack_texture(value: FaceTexture) -> tuple[_Arrays, _Facts]:
+    arrays = {"shown": value.shown, "detail": value.detail, "alpha": value.alpha, "landmarks": _tensor(value.landmarks)}
+    return {name: array.clone() for name, array in arrays.items()}, {"frame_index": int(value.frame_index)}
+
+
+def _unpack_texture(arrays: _Arrays, facts: _Facts) -> FaceTexture:
+    landmarks = arrays["landmarks"].numpy()
+    return FaceTexture(arrays["shown"], arrays["detail"], arrays["alpha"], landmarks, facts["frame_index"])
+
+
 def _pack_sample(value: TrajectorySample) -> tuple[_Arrays, _Facts]:
     arrays = {
         "w_plus": value.w_plus[:].clone(),
@@ -283,5 +302,6 @@ _KINDS = (
     _Kind("codes", "invert", InvertedClip, _pack_inverted, _unpack_inverted),
     _Kind("trajectory", "fit", LatentTrajectory, _elsewhere, _elsewhere),
     _Kind("latent", "edit", EditedLatent, _pack_latent, _unpack_latent),
+    _Kind("texture", "picture --texture", FaceTexture, _pack_texture, _unpack_texture),
     _Kind("sample", "solve", TrajectorySample, _pack_sample, _unpack_sample),
 )

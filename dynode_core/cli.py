@@ -27,6 +27,7 @@ from .cli_path_options import (
     later_edits_option,
     solve_options,
 )
+from .cli_picture import picture, picture_options, texture_options, transfer, transfer_options
 from .faces.detections import SEARCHES
 from .faces.framing import FRAMINGS
 from .faces.masks import REGIONS
@@ -46,6 +47,10 @@ examples:
   python -m dynode_core fit codes.safetensors --out trajectory.safetensors --plot trajectory.png
   python -m dynode_core edit trajectory.safetensors --edit smile=3 --out latent.safetensors
   python -m dynode_core solve trajectory.safetensors --latent latent.safetensors --times x2 --out sample.safetensors
+  python -m dynode_core picture trajectory.safetensors --aligned aligned.safetensors --picture painted.png \\
+      --texture texture.safetensors --out latent.safetensors
+  python -m dynode_core blend aligned.safetensors sample.safetensors --texture texture.safetensors --out worn.mp4
+  python -m dynode_core transfer latent.safetensors other_trajectory.safetensors --out other_latent.safetensors
   python -m dynode_core compare codes.safetensors --aligned aligned.safetensors --out report.json --sheet sheet.png
   python -m dynode_core render sample.safetensors --out faces.mp4
   python -m dynode_core blend aligned.safetensors sample.safetensors --out out.mp4
@@ -202,6 +207,8 @@ def _positional(*names: str) -> Callable[[argparse.ArgumentParser], None]:
         "trajectory": "file made by fit",
         "sample": "file made by solve",
         "latent": "file made by fit, invert or edit",
+        "edit": "file made by edit or picture",
+        "to": "file of the other clip, made by fit, invert or edit",
         "file": "generator or direction file; the default generator if left out",
     }
 
@@ -298,6 +305,18 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
         "change the first code",
     ),
     (
+        "picture",
+        picture,
+        (_positional("latent"), _out("latent to write"), picture_options),
+        "make an edit of a frame that another program edited",
+    ),
+    (
+        "transfer",
+        transfer,
+        (_positional("edit", "to"), _out("latent to write"), transfer_options),
+        "give the edit of one clip to another",
+    ),
+    (
         "solve",
         commands.solve,
         (
@@ -323,7 +342,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], None], tuple[Callable
     (
         "blend",
         commands.blend,
-        (_positional("aligned", "sample"), _out("video to write"), _render_options, _blend_options),
+        (_positional("aligned", "sample"), _out("video to write"), _render_options, _blend_options, texture_options),
         "put the faces back into the frames",
     ),
     (

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from . import editing
+from .artifacts import load_artifact
 from .blending import BlendSettings
 from .blending.several import on_frames_of
+from .blending.textured import TexturedFaces
 from .checkpoints.load import load_generator, user_cache_dir
 from .checks import check_family
 from .cli_inversion_options import invert_settings
@@ -33,8 +35,8 @@ from .generators.protocol import Compilable
 from .inversion import IdentityNetwork, PerceptualDistance, invert_clip, load_perceptual
 from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
-from .rendering import RenderedFaces
-from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory, TrajectorySample
+from .rendering import FaceFrames, RenderedFaces
+from .types import AlignedClip, EditedLatent, FaceTexture, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
 
 MODEL_FOLDERS = ("stylegan2", "mediapipe", "lpips", "latent_directions")
@@ -215,7 +217,7 @@ def blend(
     sound = None if options.no_sound else aligned.clip
     if options.onto is not None:
         aligned = on_frames_of(aligned, FileClip(Path(options.onto)))
-    faces = faces_of(options, place, sample)
+    faces = textured(options, aligned, faces_of(options, place, sample))
     segmenter: contextlib.AbstractContextManager[FaceSegmenter | None] = contextlib.nullcontext()
     if options.segmenter is not None:
         segmenter = FaceSegmenter(options.segmenter)
@@ -223,6 +225,20 @@ def blend(
         return export_video(
             out, aligned, faces, settings, finder=finder, sound=sound, crf=options.crf, progress=progress
         )
+
+
+def textured(options: argparse.Namespace, aligned: AlignedClip, faces: FaceFrames) -> FaceFrames:
+    """The faces with the texture of `--texture`, or as they are.
+
+    Raises:
+        ValueError: the strength makes no sense, or the texture was made for other landmarks.
+    """
+    if getattr(options, "texture", None) is None:
+        return faces
+    if not 0 <= options.texture_strength <= 1:
+        raise ValueError(f"--texture-strength should be 0 to 1, but is {options.texture_strength:g}.")
+    texture = load_artifact(options.texture, FaceTexture)
+    return TexturedFaces(faces, aligned, texture, strength=options.texture_strength)
 
 
 def parse_edit(text: str) -> tuple[str, float, str]:

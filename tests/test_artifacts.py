@@ -23,6 +23,7 @@ from dynode_pack.dynode_core.types import (
     AlignedClip,
     EditDirection,
     EditedLatent,
+    FaceTexture,
     FaceTrack,
     InvertedClip,
     LatentTrajectory,
@@ -135,6 +136,14 @@ def test_latent_comes_back(tmp_path: Path) -> None:
     save_artifact(latent, tmp_path / "l.safetensors")
     read = load_artifact(tmp_path / "l.safetensors", EditedLatent)
     assert_same(latent, read, ("w_plus_0", "base_w_plus_0", "edits", "family"))
+
+
+def test_texture_comes_back(tmp_path: Path) -> None:
+    pictures = [torch.rand(channels, 8, 8, generator=torch.Generator().manual_seed(channels)) for channels in (3, 3, 1)]
+    texture = FaceTexture(*pictures, landmarks=np.random.default_rng(0).random((68, 2)), frame_index=7)
+    save_artifact(texture, tmp_path / "t.safetensors")
+    read = load_artifact(tmp_path / "t.safetensors", FaceTexture)
+    assert_same(texture, read, ("shown", "detail", "alpha", "landmarks", "frame_index"))
 
 
 def sample(base: torch.Tensor, edited: torch.Tensor) -> TrajectorySample:
