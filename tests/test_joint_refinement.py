@@ -21,6 +21,7 @@ from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.expression_shift import STRENGTH_PER_BLENDSHAPE, expression_shift
 from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss
+from dynode_pack.dynode_core.inversion.settings import QUALITIES
 from dynode_pack.dynode_core.ode import fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
 from dynode_pack.dynode_core.types import EditDirection
@@ -270,3 +271,13 @@ def test_cancelled_refinement_goes_on_and_gives_the_same(tmp_path):
     assert all(torch.equal(resumed.tuning.weights[name], value) for name, value in whole.tuning.weights.items())
     assert later[-1][0] == later[-1][1], "the bar should end full"
     assert sum(shown for *_, shown in later) <= 3 * len(aligned.clip.frame_times), "only the last stage runs again"
+
+
+def test_few_keyframes_are_visited_more_often_while_weights_are_tuned():
+    def last_visits(keyframes, can_tune=True, **asked):
+        return InversionSettings(**asked).joint_stages(keyframes, can_tune=can_tune)[-1].visits
+
+    least = QUALITIES["normal"].joint[-1].least_steps
+    assert last_visits(least) == QUALITIES["normal"].joint[-1].visits < last_visits(5) == least // 5
+    assert last_visits(5, tune=False) == last_visits(5, can_tune=False) == last_visits(least)
+    assert last_visits(5, max_steps=2) == 2

@@ -146,7 +146,7 @@ class _Run:
             progress(0, 1)  # reading a long clip takes a while, and may be cancelled
             self._targets.append(crop_clip(aligned, [int(index)], self._size).cpu())
         self._first = settings.first_stages(self._size)
-        self._joint = settings.joint_stages(self._size, can_tune=isinstance(generator, Tunable))
+        self._joint = settings.joint_stages(len(indices), self._size, can_tune=isinstance(generator, Tunable))
         first, visits = sum(stage.steps + 1 for stage in self._first), sum(stage.visits for stage in self._joint)
         self._total, self._done = first + visits * len(indices), 0
         if not settings.together:
@@ -236,7 +236,8 @@ class _Run:
         """Of the code that keyframe `k` gets alone."""
         settings = f"{self._first}{self._settings.loss_target}{self._weights}{self._settings.space}"
         detail = str(self._detail_px if self._settings.together else self._detail_px[k])
-        return content_key([self._generator.generator_id, self._judges.names, settings, detail, self._targets[k]])
+        seen = [torch.from_numpy(self._landmarks[self._indices[k]].astype(np.float32)), self._targets[k]]
+        return content_key([self._generator.generator_id, self._judges.names, settings, detail, *seen])
 
     def _target(self, k: int) -> Tensor:
         return self._targets[k].to(self._generator.device)

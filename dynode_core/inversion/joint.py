@@ -49,6 +49,16 @@ class JointStage:
     """Adam's learning rate of the codes, in standard deviations of the generator's codes."""
     weight_rate: float = 0.0
     """Adam's learning rate of the weights, in standard deviations of each tensor; 0 leaves them as they are."""
+    least_steps: int = 0
+    """Visits to all keyframes together while weights are tuned: these need as many for a short clip as for a long one,
+    so that few keyframes are visited more often each. Measured on one second with a scream and a grin, 7 keyframes,
+    tuned in 3 visits at 256 px / in 5 at 128 px and 9 at 256 px: identity .728 / .821, ST-LPIPS .053 / .027, mean
+    squared error .0023 / .0012, editability .59 / .53; on 11 frames of a man who speaks .865 / .906, .034 / .026,
+    .0038 / .0026, .82 / .71."""
+
+    def visits_of(self, keyframes: int) -> int:
+        """Visits that each of so many keyframes gets."""
+        return max(self.visits, math.ceil(self.least_steps / keyframes)) if self.weight_rate else self.visits
 
 
 @dataclass(frozen=True)

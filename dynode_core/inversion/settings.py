@@ -27,7 +27,11 @@ QUALITIES: dict[str, Quality] = {
     ),
     "normal": Quality(
         first=(Stage(64, 25, 0.2), Stage(128, 30, 0.18)),
-        joint=(JointStage(64, 8, 0.12), JointStage(128, 5, 0.08), JointStage(256, 3, 0.05, weight_rate=0.004)),
+        joint=(
+            JointStage(64, 8, 0.12),
+            JointStage(128, 5, 0.08, weight_rate=0.004),
+            JointStage(256, 3, 0.05, weight_rate=0.004, least_steps=60),
+        ),
     ),
     "fine": Quality(
         first=(Stage(64, 25, 0.2), Stage(128, 50, 0.2), Stage(256, 40, 0.15)),
@@ -93,14 +97,12 @@ class InversionSettings:
             return stages
         return tuple(replace(stage, steps=max(1, stage.steps * self.max_steps // total)) for stage in stages)
 
-    def joint_stages(self, resolution: int = SIZE, *, can_tune: bool = True) -> tuple[JointStage, ...]:
+    def joint_stages(self, keyframes: int, resolution: int = SIZE, *, can_tune: bool = True) -> tuple[JointStage, ...]:
         """The stages of the joint refinement, within `max_steps` visits and the generator's resolution."""
-        return tuple(
-            replace(
-                stage,
-                size=min(stage.size, resolution),
-                visits=min(stage.visits, self.max_steps or stage.visits),
-                weight_rate=stage.weight_rate if self.tune and can_tune else 0.0,
-            )
-            for stage in QUALITIES[self.quality].joint
-        )
+        stages = []
+        for stage in QUALITIES[self.quality].joint:
+            stage = stage if self.tune and can_tune else replace(stage, weight_rate=0.0)
+            visits = stage.visits_of(keyframes)
+            visits = min(visits, self.max_steps or visits)
+            stages.append(replace(stage, size=min(stage.size, resolution), visits=visits, least_steps=0))
+        return tuple(stages)
