@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,8 +12,10 @@ from test_faces_mesh_warp import mesh
 
 from dynode_pack.dynode_core.blending import BlendSettings, blend_clip
 from dynode_pack.dynode_core.blending.texture import light_of, make_texture, unmet_share
+from dynode_pack.dynode_core.blending.texture_light import TextureLight
 from dynode_pack.dynode_core.blending.textured import TexturedFaces
 from dynode_pack.dynode_core.faces.crop import crop_clip
+from dynode_pack.dynode_core.faces.mesh_warp import FaceMesh
 from dynode_pack.dynode_core.types import AlignedClip, FaceTexture, FaceTrack
 from dynode_pack.dynode_core.video import TensorClip
 
@@ -168,3 +170,34 @@ def test_a_texture_of_another_kind_of_landmarks_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="68 landmarks, but this clip has 478"):
         TexturedFaces(smooth_faces(aligned), aligned, texture)
+
+
+def lit(aligned: AlignedClip, light: torch.Tensor) -> AlignedClip:
+    """The clip with frame i in light `light[i]` `(W)` or one number, from left to right."""
+    frames = aligned.clip.read(range(NUM_FRAMES)) * 0.2 + 0.4
+    return replace(aligned, clip=TensorClip(frames * light.reshape(NUM_FRAMES, 1, -1, 1), 25))
+
+
+@pytest.mark.parametrize("follow_light", [True, False])
+def test_the_texture_gets_darker_with_the_skin(follow_light: bool) -> None:
+    aligned = lit(clip(step=(0.0, 0.0)), torch.tensor([1.0, 0.5, 1.0, 1.3]))
+    faces, changed = smooth_faces(aligned), spot()
+    painted = crop_clip(aligned, [0], SIZE)[0] - 0.6 * changed
+    texture = texture_of(aligned, faces, painted, changed)
+    carried = TexturedFaces(faces, aligned, texture, smoothing=0, follow_light=follow_light)
+    added = carried.read(0, NUM_FRAMES) - faces.read(0, NUM_FRAMES)
+    inside = (spot(radius=0.09)[0] > 0).expand(3, -1, -1)
+    strength = [float(picture[inside].mean() / added[0][inside].mean()) for picture in added]
+    assert strength == pytest.approx([1, 0.5, 1, 1.3] if follow_light else [1, 1, 1, 1], abs=0.04)
+
+
+def test_light_from_one_side_counts_on_that_side() -> None:
+    shade = torch.ones(NUM_FRAMES, SIZE)
+    shade[1] = torch.linspace(0.6, 1.2, SIZE)
+    light = TextureLight(lit(clip(step=(0.0, 0.0)), shade), 0, mesh())
+    places = FaceMesh(mesh()).places(mesh(), SIZE)
+    gain = light.gain(1, places)[0]
+    middle = slice(SIZE // 3, 2 * SIZE // 3)
+    for column in (34, 61):
+        assert float(gain[middle, column].mean()) == pytest.approx(float(shade[1, column]), abs=0.05)
+    assert float((light.gain(0, places) - 1).abs().max()) == 0

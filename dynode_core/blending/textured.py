@@ -17,6 +17,7 @@ from ..types import AlignedClip, FaceTexture
 from .composite import ACTIVITY_SIDE
 from .region import unit_landmarks
 from .shots import Shots
+from .texture_light import TextureLight
 
 if TYPE_CHECKING:
     from ..rendering import FaceFrames
@@ -33,6 +34,7 @@ class TexturedFaces:
     """Faces that carry what the generator cannot draw: a `rendering.FaceFrames` around another one.
 
     The texture fades where the mesh has turned away since its own frame, and is not there in frames without the face.
+    It gets lighter and darker with the skin around it.
     What stands before the face is left out by Blend Back (`keep_occluders` and masks), as for every face. Nothing is
     kept but the texture: a clip of any length costs no memory.
 
@@ -42,6 +44,7 @@ class TexturedFaces:
         texture: what is added.
         strength: factor on it.
         smoothing: standard deviation over time, in frames, of the smoothing of the landmarks; 0: none.
+        follow_light: off: the texture is as bright everywhere as in its own frame.
 
     Raises:
         ValueError: the texture was made for landmarks of another kind, or the clip has none.
@@ -55,6 +58,7 @@ class TexturedFaces:
         *,
         strength: float = 1.0,
         smoothing: float = LANDMARK_SMOOTHING,
+        follow_light: bool = True,
     ) -> None:
         points, own = aligned.track.landmarks.shape[1], len(texture.landmarks)
         if points != own:
@@ -66,7 +70,9 @@ class TexturedFaces:
         self._smoothing = smoothing
         self._texture = replace(texture, alpha=texture.alpha * strength)
         self._mesh = FaceMesh(texture.landmarks)
+        self._light = TextureLight(aligned, texture.frame_index, texture.landmarks) if follow_light else None
         self._places = functools.lru_cache(maxsize=_KEPT_PLACES)(self._find_places)
+        self._gain = functools.lru_cache(maxsize=_KEPT_PLACES)(self._find_gain)
 
     @property
     def times(self) -> np.ndarray:
@@ -101,7 +107,7 @@ class TexturedFaces:
         return F.interpolate(alpha, (ACTIVITY_SIDE, ACTIVITY_SIDE), mode="bilinear", antialias=True).clamp(0, 1)
 
     def _carried(self, picture: Tensor, start: int, stop: int) -> Tensor:
-        return torch.stack([self._moved(picture, i) for i in range(start, stop)])
+        return torch.stack([self._moved(picture, i) * self._gain(i) for i in range(start, stop)])
 
     def _moved(self, picture: Tensor, i: int) -> Tensor:
         """`(C, size, size)` of `picture` times alpha at the time of face `i`."""
@@ -111,6 +117,15 @@ class TexturedFaces:
         stacked = torch.cat([picture, self._texture.alpha])[None]
         moved = F.grid_sample(stacked, places.grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
         return moved[:-1] * moved[-1:] * places.share
+
+    def _find_gain(self, i: int) -> Tensor:
+        """`(1, size, size)`, or 1: how much lighter the skin is at face `i` than in the texture's own frame."""
+        places = self._places(i)
+        if places is None or self._light is None or not bool(self._texture.alpha.any()):
+            return torch.ones(1)
+        index, fraction = self._shots.place_of(float(self.times[i]))
+        before = self._light.gain(index, places)
+        return torch.lerp(before, self._light.gain(index + 1, places), fraction) if fraction else before
 
     def _find_places(self, i: int) -> CarriedPlaces | None:
         """Where the pixels of face `i` lie in the texture; None if the face is not in the picture."""
