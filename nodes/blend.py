@@ -17,7 +17,7 @@ from ..dynode_core.faces.segmenter import FaceSegmenter
 from ..dynode_core.rendering import PictureFaces
 from ..dynode_core.types import AlignedClip, VideoClip
 from . import model_folders, sockets
-from .clips import clip_of, sound_clip, temp_file
+from .clips import clip_of, has_sound, sound_clip, temp_file
 from .devices import outside_inference_mode
 from .pictures import frames_wanted, picture_frames_input
 from .progress import NodeProgress
@@ -42,7 +42,11 @@ class BlendBack(io.ComfyNode):
             inputs=_inputs(),
             outputs=[
                 io.Video.Output(id="video", display_name="video", tooltip="The finished clip, with its sound."),
-                io.Image.Output(id="images", display_name="images", tooltip="The finished frames as pictures."),
+                io.Image.Output(
+                    id="images",
+                    display_name="images",
+                    tooltip="The finished frames as pictures: the first one, or all; see picture_frames.",
+                ),
             ],
         )
 
@@ -67,9 +71,11 @@ class BlendBack(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         source: Any = _of_pictures(faces, aligned) if isinstance(faces, torch.Tensor) else faces
+        heard = aligned.clip
         if onto is not None:
-            aligned = on_frames_of(aligned, clip_of(onto, float(aligned.clip.fps)))
+            aligned = on_frames_of(aligned, clip_of(onto, float(heard.fps)))
         clip = aligned.clip
+        heard = clip if has_sound(clip) else heard
         kept = frames_wanted(picture_frames, source.num_frames, clip.height, clip.width)
         with _open_segmenter(segmenter) as finder:
             exported = export_video(
@@ -79,7 +85,7 @@ class BlendBack(io.ComfyNode):
                 BlendSettings(**settings),
                 masks=mask,
                 finder=finder,
-                sound=_sound(clip, audio) if keep_audio else None,
+                sound=_sound(heard, audio) if keep_audio else None,
                 keep=kept,
                 crf=quality,
                 progress=NodeProgress(),

@@ -27,7 +27,9 @@ class ClearCaches(io.ComfyNode):
             inputs=[
                 io.Combo.Input("what", options=list(FOLDERS), default=KEYFRAMES, tooltip="Which results are deleted."),
                 io.Boolean.Input(
-                    "delete", default=True, tooltip="Off: only says how much there is, and deletes nothing."
+                    "delete",
+                    default=False,
+                    tooltip="On: deletes each time the workflow runs. Off: only says how much there is.",
                 ),
             ],
             outputs=[

@@ -67,6 +67,14 @@ def _file_of_bytes(source: byte_io.BytesIO) -> Path:
     return path
 
 
+def has_sound(clip: VideoClip) -> bool:
+    """Whether the file of a clip, if it has one, holds sound."""
+    if clip.path is None:
+        return False
+    with av.open(str(clip.path)) as container:
+        return bool(container.streams.audio)
+
+
 def sound_clip(audio: dict[str, Any]) -> VideoClip:
     """ComfyUI's AUDIO as the sound of a clip of one black pixel."""
     clip = TensorClip(torch.zeros(1, 1, 1, 3), fps=1.0)

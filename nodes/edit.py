@@ -293,6 +293,7 @@ def _found_inputs() -> list[io.Input]:
             max=511,
             tooltip="Which of the connected directions, counted from 0.",
             optional=True,
+            advanced=True,
         ),
         io.Combo.Input(
             "strength_in",

@@ -24,9 +24,8 @@ def picture_frames_input(what: str) -> io.Combo.Input:
         "picture_frames",
         options=[FIRST, ALL],
         default=FIRST,
-        tooltip=f"How many frames the IMAGE output '{what}' holds. A long clip as pictures fills the memory; the other "
-        "outputs stay small whatever its length.",
-        advanced=True,
+        tooltip=f"How many frames the IMAGE output '{what}' holds: take all frames to save or change them as pictures. "
+        "A long clip as pictures fills the memory; the other outputs stay small whatever its length.",
     )
 
 

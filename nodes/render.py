@@ -114,7 +114,11 @@ class Render(io.ComfyNode):
             ],
             outputs=[
                 sockets.Faces.Output(id="faces", display_name="faces", tooltip="For Blend Back."),
-                io.Image.Output(id="images", display_name="images", tooltip="The faces as pictures."),
+                io.Image.Output(
+                    id="images",
+                    display_name="images",
+                    tooltip="The faces as pictures: the first one, or all; see picture_frames.",
+                ),
             ],
         )
 

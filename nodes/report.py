@@ -102,14 +102,15 @@ def _instruments(device: torch.device, embedder: str, pixels: str) -> Iterator[I
 
 
 def _inputs() -> list[io.Input]:
+    embedders = model_folders.files(model_folders.IDENTITY)
     return [
         sockets.Codes.Input("codes", tooltip="From StyleGAN2 Invert, Pivotal Tuning or Load Codes."),
         sockets.Aligned.Input("aligned", tooltip="The clip that they were found for, from FrameAlign."),
         sockets.Generator.Input("generator", tooltip="The generator of the codes."),
         io.Combo.Input(
             "embedder",
-            options=[NONE, *model_folders.files(model_folders.IDENTITY)],
-            default=NONE,
+            options=[NONE, *embedders],
+            default=embedders[0] if len(embedders) == 1 else NONE,
             tooltip="A face embedder (ONNX, 112 px) in models/face_recognition. Take another one than SFace, which the "
             "inversion itself optimises.",
         ),

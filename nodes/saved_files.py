@@ -36,7 +36,12 @@ def write_output(filename_prefix: str, save: Callable[[Path], object]) -> io.Nod
     return io.NodeOutput(str(path), ui=ui.PreviewText(os.path.join(subfolder, file)))
 
 
-def stamp(kind: str, file: str) -> Any:
-    """What `fingerprint_inputs` gives for a `file` of the model folders of `kind`: changes when it is replaced."""
+def stamp(kind: str, file: str | None) -> Any:
+    """What `fingerprint_inputs` gives for a `file` of the model folders of `kind`: changes when it is replaced.
+
+    A name that comes through a link is not known yet (None).
+    """
+    if file is None:
+        return None
     path = folder_paths.get_full_path(kind, file)
     return file if path is None else model_folders.file_stamp(file, Path(path))

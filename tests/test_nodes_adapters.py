@@ -285,3 +285,16 @@ def test_widgets_of_saved_workflows_keep_their_places(node_module: Callable[[str
     assert required == first, "a prompt from an earlier version would lack an input"
     assert optional[:5] == ["framing", "search", "face_point", "custom_quad", "least_found"]
     assert info["output_name"] == ["aligned", "crops", "preview", "report"]
+
+
+def test_sound_is_found_only_in_files_that_hold_some(node_module: Callable[[str], ModuleType], film: Path) -> None:
+    from dynode_pack.dynode_core.video import FileClip
+
+    clips = node_module("clips")
+    assert not clips.has_sound(clips.clip_of(torch.rand(2, 16, 16, 3), 10.0))
+    assert not clips.has_sound(FileClip(film))
+    assert clips.has_sound(clips.sound_clip({"waveform": torch.rand(1, 1, 4800), "sample_rate": 48000}))
+
+
+def test_file_whose_name_comes_through_a_link_has_no_stamp_yet(node_module: Callable[[str], ModuleType]) -> None:
+    assert node_module("saved_files").stamp("latent_codes", None) is None
