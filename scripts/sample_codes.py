@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -70,22 +69,14 @@ def codes_of_face(generator: MobileStyleGAN, face: int, directions: dict[str, Ed
     return codes
 
 
-def rendered(generator: MobileStyleGAN, codes: Tensor) -> dict[str, Tensor]:
-    """`pictures` `(PER_FACE, SIDE, SIDE, 3)` uint8, the first in full, the others by its read-out `(1, 3, C + 1)`.
-
-    The read-out is kept, and another for 64 px: training looks at pictures of that size.
-    """
+def rendered(generator: MobileStyleGAN, codes: Tensor) -> Tensor:
+    """`(PER_FACE, SIDE, SIDE, 3)` uint8, the first in full, the others by its read-out."""
     full = generator.synthesize(codes[:1])
-    kept = {}
-    for size in (SIDE, SIDE // 2):
-        small = F.avg_pool2d(full, generator.resolution // size)
-        maps = generator.feature_maps(codes[:1], size=size)
-        weight, bias = read_out(maps[0].flatten(1), small[0].flatten(1))
-        kept[f"read_out_{size}"] = torch.cat([weight.flatten(1), bias[:, None]], dim=1)[None]
-        if size == SIDE:
-            variants = [F.conv2d(generator.feature_maps(code[None], size=size), weight, bias) for code in codes[1:]]
-            kept["pictures"] = torch.from_numpy(network_to_bytes(torch.cat([small, *variants])))
-    return kept
+    small = F.avg_pool2d(full, generator.resolution // SIDE)
+    maps = generator.feature_maps(codes[:1], size=SIDE)
+    weight, bias = read_out(maps[0].flatten(1), small[0].flatten(1))
+    variants = [F.conv2d(generator.feature_maps(code[None], size=SIDE), weight, bias) for code in codes[1:]]
+    return torch.from_numpy(network_to_bytes(torch.cat([small, *variants])))
 
 
 def main() -> None:
@@ -95,7 +86,6 @@ def main() -> None:
         "--first", type=int, default=0, help="number of the first face: several machines share the work"
     )
     parser.add_argument("--out", type=Path, default=Path(".cache/encoder_faces"))
-    parser.add_argument("--wait-while", type=Path, help="pause between faces while this file exists")
     args = parser.parse_args()
     generator = load_generator()
     if not isinstance(generator, MobileStyleGAN):
@@ -109,10 +99,8 @@ def main() -> None:
                 continue
             rows = []
             for face in range(first, first + FACES_PER_SHARD):
-                while args.wait_while is not None and args.wait_while.exists():
-                    time.sleep(2)
                 codes = codes_of_face(generator, face, directions)
-                rows.append({"w_plus": codes.half(), **rendered(generator, codes)})
+                rows.append({"w_plus": codes.half(), "pictures": rendered(generator, codes)})
             part = path.with_suffix(".part.safetensors")
             save_file({name: torch.cat([row[name] for row in rows]) for name in rows[0]}, part)
             part.replace(path)

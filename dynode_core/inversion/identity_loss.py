@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..checkpoints.errors import CheckpointError
@@ -78,7 +79,12 @@ def face_grid(landmarks: np.ndarray) -> Tensor:
     Args:
         landmarks: `(478, 2)` mesh in units of the image's side, origin top-left.
     """
-    to_template = np.vstack([similarity(five_points(landmarks), TEMPLATE_112 + 0.5), (0.0, 0.0, 1.0)])
+    return grid_of_points(five_points(landmarks))
+
+
+def grid_of_points(points: ArrayLike) -> Tensor:
+    """The same from the `(5, 2)` eyes, nose and corners of the mouth (see `five_points`)."""
+    to_template = np.vstack([similarity(np.asarray(points, float), TEMPLATE_112 + 0.5), (0.0, 0.0, 1.0)])
     to_image = np.linalg.inv(to_template)
     half = FACE_PX / 2
     from_unit = np.array([(half, 0, half), (0, half, half), (0, 0, 1.0)])  # [-1, 1] to pixels of the face
