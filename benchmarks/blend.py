@@ -45,9 +45,10 @@ from dynode_core.video import FileClip, TensorClip, VideoWriter  # noqa: E402
 
 VARIANTS: dict[str, BlendSettings] = {
     "adaptive": BlendSettings(),
+    "adaptive, detail not matched": BlendSettings(detail_match=False),
     "adaptive, multiband, occluders kept": BlendSettings(join="multiband", feather=0.2, keep_occluders=True),
     "residual": BlendSettings(mode="residual"),
-    "replace, plain feather": BlendSettings(mode="replace", colour_match=False),
+    "replace, plain feather": BlendSettings(mode="replace", colour_match=False, detail_match=False),
     "replace, colour match": BlendSettings(mode="replace"),
     "replace, multiband": BlendSettings(mode="replace", colour_match=False, join="multiband", feather=0.3),
     "replace, poisson": BlendSettings(mode="replace", colour_match=False, join="poisson"),

@@ -28,7 +28,7 @@ from .region import FaceRegion
 
 SIGMAS_PX = (0.7, 1.4, 2.8)
 """Bands of detail: finer than the first Gaussian, between the first and the second, and so on."""
-LEAST_GAIN, MOST_GAIN = 0.7, 2.0
+LEAST_GAIN, MOST_GAIN = 0.7, 1.6
 _NOTHING = (0.5 / 255) ** 2
 """Variance of a band below which there is nothing to compare."""
 _UNSURE_GRAIN = 0.1
