@@ -15,7 +15,7 @@ from dynode_pack.dynode_core.editing.from_image import PictureSettings, fit_pict
 from dynode_pack.dynode_core.editing.picture_change import PictureChange, compare_pictures
 from dynode_pack.dynode_core.editing.picture_fit import FitFrame, fit_offset
 from dynode_pack.dynode_core.editing.picture_frames import ClipCodes, carried_change, code_at, supporting_frames
-from dynode_pack.dynode_core.editing.picture_report import measure_edit
+from dynode_pack.dynode_core.editing.picture_report import PictureReport, measure_edit
 from dynode_pack.dynode_core.faces.crop import crop_clip
 from dynode_pack.dynode_core.faces.landmarks import Face
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
@@ -285,3 +285,11 @@ def test_the_report_says_which_share_was_expressed(share: float, expected: float
     assert report.expressed == pytest.approx(expected, abs=1e-3) and report.spilt < 0.02
     beside = measure_edit(change, before, before + change.difference + 0.2 * (1 - change.changed))
     assert beside.spilt == pytest.approx(0.1, abs=0.01) and "beside the place" in beside.text()
+
+
+@pytest.mark.parametrize(("expressed", "spilt", "told"), [(0.11, 0.028, True), (0.4, 0.012, False), (0.0, 0.0, False)])
+def test_the_report_advises_strength_0_where_the_generator_does_something_else(
+    expressed: float, spilt: float, told: bool
+) -> None:
+    report = PictureReport(expressed, expressed, 0.0, area=0.05, spilt=spilt, likeness=None)
+    assert ("With strength 0" in report.text()) == told

@@ -14,6 +14,9 @@ _BROAD_SHARE = 0.012
 _SMALL_SIDE = 256
 _LITTLE = 0.5
 _SPILT = 0.05
+_NEXT_TO_NOTHING, _FELT = 0.25, 0.01
+"""Drawn glasses came through with 11 % and a stripe of paint with 4 %, and the generator changed other features by 3 %
+of the scale; make-up came through with 40 % and a beard with 75 % (one clip each)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class PictureReport:
         lines += self.notes
         if self.area and self.expressed < _LITTLE:
             lines.append("Much of the change is beyond this generator: carry the rest as a texture (Carry Texture).")
+        if self.area and self.expressed < _NEXT_TO_NOTHING and self.spilt > _FELT:
+            lines.append(
+                "The generator does other things instead. With strength 0 the face stays as it is, and the texture "
+                "carries the picture as it was painted."
+            )
         if self.spilt > _SPILT:
             lines.append("The edit changes much beside the place: lower the strength or limit the layers.")
         return "\n".join(lines)
