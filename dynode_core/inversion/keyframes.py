@@ -33,8 +33,8 @@ def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 
     num_frames = aligned.clip.num_frames
     if num_frames < 2:
         raise ValueError(
-            f"A trajectory needs a clip of at least 2 frames, but this clip has {num_frames}. To edit a single picture, "
-            "repeat it (core node Repeat Image Batch, amount 2)."
+            f"A trajectory needs a clip of at least 2 frames, but this clip has {num_frames}. "
+            "To edit a single picture, repeat it (core node Repeat Image Batch, amount 2)."
         )
     if every < 0 or max_keyframes < 0 or max_keyframes == 1:
         raise ValueError(
