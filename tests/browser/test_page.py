@@ -56,6 +56,8 @@ DROP = """([text, name]) => {
         }));
     }
 }"""
+PAGES_OWN = frozenset({"video-preview"})
+"""Inputs that the page adds by itself, once a video was loaded, and that the server does not know."""
 NODES = """() => window.app.graph._nodes.map(node => ({
     type: node.type,
     title: node.title,
@@ -203,4 +205,7 @@ def test_page_queues_what_the_converter_of_the_project_makes(page: Any, client: 
 
 
 def _essence(prompt: dict[str, Any]) -> dict[str, Any]:
-    return {node_id: (node["class_type"], node["inputs"]) for node_id, node in prompt.items()}
+    return {
+        node_id: (node["class_type"], {name: value for name, value in node["inputs"].items() if name not in PAGES_OWN})
+        for node_id, node in prompt.items()
+    }
