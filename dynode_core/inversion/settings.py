@@ -29,7 +29,7 @@ QUALITIES: dict[str, Quality] = {
         first=(Stage(64, 25, 0.2), Stage(128, 30, 0.18)),
         joint=(
             JointStage(64, 8, 0.12),
-            JointStage(128, 5, 0.08, weight_rate=0.004),
+            JointStage(128, 5, 0.08),
             JointStage(256, 3, 0.05, weight_rate=0.004, least_steps=60),
         ),
     ),
