@@ -155,13 +155,14 @@ def test_start_moves_along_the_direction_of_what_the_face_does():
 
 def test_anchor_is_the_calmest_keyframe_that_was_seen():
     aligned = _blendshape_clip(rising=(25,))
-    falling = aligned.track.blendshapes[::-1].copy()
+    falling = 1.5 * aligned.track.blendshapes[::-1]
     falling[:, 13] = 1 - falling[:, 25]  # where the eyes look does not matter
 
     def anchor(**changes):
         return calmest(replace(aligned, track=replace(aligned.track, **changes)), np.array([0, 2, 4]))
 
     assert anchor() == 0 and anchor(blendshapes=falling) == 2
+    assert anchor(blendshapes=falling / 2) == 0, "not worth leaving the first one"
     turned = np.zeros((5, 3), np.float32)
     turned[4, 0] = 50.0
     assert anchor(blendshapes=falling, pose_deg=turned) == 1
