@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blend import machine, timed
+from blend import timed
 
 from dynode_core.faces.align import align_clip
 from dynode_core.faces.crop import crop_clip
@@ -27,6 +27,7 @@ from dynode_core.faces.search import FaceSearch
 from dynode_core.layout import pictures_to_bytes
 from dynode_core.model_files import find_landmarker
 from dynode_core.video import FileClip
+from machine import machine
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     steps = {path.name: speed_of(path, options.frames, options.repeats) for path in options.clips}
-    about = {name: value for name, value in machine(options.threads).items() if name != "variants"}
+    about = machine() | {"threads": options.threads}
     text = json.dumps({"machine": about, "steps": steps}, indent=2)
     print(text)
     if options.out is not None:

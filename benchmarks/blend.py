@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import os
 import platform
@@ -34,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 
 from dynode_core.blending import BlendSettings, blend_clip  # noqa: E402
 from dynode_core.blending.flow import FlowPair, _sample, estimate_flow, frame_between  # noqa: E402
@@ -42,6 +41,7 @@ from dynode_core.blending.region import RegionFinder  # noqa: E402
 from dynode_core.faces.crop import crop_clip, quad_to_crop_matrices  # noqa: E402
 from dynode_core.types import AlignedClip, FaceTrack  # noqa: E402
 from dynode_core.video import FileClip, TensorClip, VideoWriter  # noqa: E402
+from machine import machine  # noqa: E402
 
 VARIANTS: dict[str, BlendSettings] = {
     "adaptive": BlendSettings(),
@@ -117,7 +117,11 @@ def main() -> None:
         "quality": lambda: {path.name: quality_of(path, options.seconds) for path in options.clips},
         "memory": lambda: memory_of(options.seconds, options.height),
     }
-    report = {"machine": machine(options.threads), options.what: measure[options.what]()}
+    variants = {name: dataclasses.asdict(settings) for name, settings in VARIANTS.items()}
+    report = {
+        "machine": machine() | {"threads": options.threads, "variants": variants},
+        options.what: measure[options.what](),
+    }
     text = json.dumps(report, indent=2)
     print(text)
     if options.out is not None:
@@ -294,24 +298,6 @@ def moving_clip(height: int, num_frames: int) -> AlignedClip:
         detected=np.ones(num_frames, bool),
     )
     return AlignedClip(TensorClip(frames.contiguous(), Fraction(25)), quad[None] + shift, track)
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Hardware, software, date and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
-    return {
-        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
-        "cpu_count": os.cpu_count(),
-        "threads": threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "variants": {name: dataclasses.asdict(settings) for name, settings in VARIANTS.items()},
-    }
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +39,7 @@ from dynode_core.metrics.identity import IdentityEmbedder  # noqa: E402
 from dynode_core.model_files import find_landmarker  # noqa: E402
 from dynode_core.ode import TrajectorySettings, fit_trajectory, solve_at_times  # noqa: E402
 from dynode_core.types import InvertedClip  # noqa: E402
+from machine import commit, processor  # noqa: E402
 from make_directions import attributes, more_attributes  # noqa: E402
 
 STRENGTHS = {"yaw": 1.0, "pitch": 1.0}
@@ -167,12 +166,11 @@ def main() -> None:
     with reuse_large_blocks(), FaceLandmarker(find_landmarker()) as landmarker:
         instruments = Instruments(landmarker, embedder)
         clips = {path.stem: measure_clip(path, generator, instruments, options) for path in options.codes}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
     rows = [row for clip in clips.values() for row in clip.values() if isinstance(row, dict)]
     report = {
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "machine": platform.processor() or platform.machine(),
+        "commit": commit(),
+        "machine": processor(),
         "frames": options.frames,
         "held": f"{sum(row['carried'].get('holds', False) for row in rows)} of {len(rows)}",
         "clips": clips,

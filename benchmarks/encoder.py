@@ -15,7 +15,6 @@ import argparse
 import datetime
 import functools
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 
 from dynode_core.artifacts import load_artifact  # noqa: E402
 from dynode_core.checkpoints.load import load_generator  # noqa: E402
@@ -48,6 +47,7 @@ from dynode_core.memory import reuse_large_blocks  # noqa: E402
 from dynode_core.metrics.identity import IdentityEmbedder  # noqa: E402
 from dynode_core.model_files import find_identity, find_landmarker, find_perceptual  # noqa: E402
 from dynode_core.types import AlignedClip  # noqa: E402
+from machine import commit  # noqa: E402
 
 SIZE = 256
 """Side at which pictures are compared; faces are looked for at twice that."""
@@ -74,10 +74,9 @@ def main() -> None:
             table = _start_quality(args, generator, perceptual, starts)
         else:
             table = _steps(args, generator, perceptual, starts)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
     report = {
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "encoder": args.weights.name,
         "perceptual": perceptual.name,
         args.command: table,

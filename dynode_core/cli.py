@@ -9,14 +9,7 @@ from collections.abc import Callable, Sequence
 from . import __version__
 from . import cli_commands as commands
 from .blending.settings import BACKGROUNDS, JOINS, MODES, WHOLE_CROP
-from .cli_inversion import (
-    import_codes,
-    import_options,
-    inspect,
-    inspect_options,
-    tune,
-    tune_options,
-)
+from .cli_inversion import import_codes, import_options, inspect, inspect_options, tune, tune_options
 from .cli_inversion_options import invert_options
 from .cli_path_options import (
     add_choice,

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -20,8 +19,9 @@ from .editing.picture_frames import code_at
 from .editing.transfer import transfer_edit
 from .faces.landmarks import FaceLandmarker
 from .inversion import IdentityNetwork
-from .layout import bytes_to_pictures, network_to_bytes
+from .layout import network_to_bytes
 from .model_files import find_identity, find_landmarker
+from .picture_files import read_mask, read_picture
 from .types import AlignedClip, EditedLatent, InvertedClip, LatentTrajectory
 
 EDITABLE = (LatentTrajectory, InvertedClip, EditedLatent)
@@ -63,7 +63,7 @@ def _amount_options(group: argparse._ArgumentGroup) -> None:
 def picture(options: argparse.Namespace) -> None:
     """A frame that another program edited to an edit of the clip."""
     settings = PictureSettings(options.strength, options.layers, options.quality, options.support)
-    edited, mask = _pixels(options.picture, "RGB"), None if options.mask is None else _pixels(options.mask, "L")[..., 0]
+    edited, mask = read_picture(options.picture), None if options.mask is None else read_mask(options.mask)[None]
     latent = load_artifact(options.latent, EDITABLE)
     found = _fit(options, Workplace(options), latent, edited, mask, settings)
     print(found.report.text())
@@ -88,7 +88,7 @@ def _fit(
 ) -> PictureEdit:
     """As the node Edit From Picture does it."""
     aligned = load_artifact(options.aligned, AlignedClip)
-    start = latent if isinstance(latent, EditedLatent) else first_latent(latent)
+    start = first_latent(latent)
     check_family("The latent", start.family, place.generator.family)
     codes = codes_of(latent, aligned)
     base = code_at(start, codes, aligned, options.frame)
@@ -131,18 +131,8 @@ def _embedder(place: Workplace) -> IdentityNetwork | None:
     return None if path is None else IdentityNetwork(path, "cpu")
 
 
-def _pixels(path: str, mode: str) -> Tensor:
-    """`(1, H, W, 3)`, or `(1, H, W, 1)` for mode L, in [0, 1]."""
-    with Image.open(path) as opened:
-        pixels = np.array(opened.convert(mode))
-    if mode == "L":
-        return torch.from_numpy(pixels.astype(np.float32) / 255)[None, ..., None]
-    return bytes_to_pictures(pixels)[None]
-
-
 def transfer(options: argparse.Namespace) -> None:
     """The edit of one clip for another."""
-    edit, to = load_artifact(options.edit, EditedLatent), load_artifact(options.to, EDITABLE)
-    target = to if isinstance(to, EditedLatent) else first_latent(to)
+    edit, target = load_artifact(options.edit, EditedLatent), first_latent(load_artifact(options.to, EDITABLE))
     save_artifact(transfer_edit(edit, target, options.strength, options.layers), options.out)
     print(options.out)

@@ -33,8 +33,9 @@ from .faces.segmenter import FaceSegmenter
 from .generators import Generator
 from .generators.protocol import Compilable
 from .inversion import IdentityNetwork, PerceptualDistance, invert_clip, load_perceptual
-from .layout import bytes_to_pictures, network_to_bytes, network_to_pictures
+from .layout import network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
+from .picture_files import read_mask, read_picture
 from .rendering import FaceFrames, RenderedFaces
 from .types import AlignedClip, EditedLatent, FaceTexture, InvertedClip, LatentTrajectory, TrajectorySample
 from .video import FileClip, VideoWriter
@@ -138,9 +139,7 @@ def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedCl
 
 def _hint(options: argparse.Namespace, clip: FileClip) -> np.ndarray | None:
     if options.face_mask:
-        with Image.open(options.face_mask) as picture:
-            mask = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32) / 255)
-        return hint_from_mask(mask, clip.num_frames, clip.height, clip.width)
+        return hint_from_mask(read_mask(options.face_mask), clip.num_frames, clip.height, clip.width)
     if options.box:
         box = numbers_in(options.box)
         if len(box) != 4:
@@ -277,13 +276,12 @@ def edit(
 ) -> EditedLatent:
     """Apply the picture, then each direction in the order given."""
     edits = [parse_edit(text) for text in options.edit]
-    edited = latent if isinstance(latent, EditedLatent) else editing.first_latent(latent)
+    edited = editing.first_latent(latent)
     if options.picture:
         if aligned is None:
             raise ValueError("--picture needs --aligned: the alignment says what the first face looked like before.")
         check_family("The latent", edited.family, place.generator.family)
-        with Image.open(options.picture) as picture:
-            pixels = bytes_to_pictures(np.asarray(picture.convert("RGB")))[None]
+        pixels = read_picture(options.picture)
         with place.step("picture") as progress:
             edited = editing.edit_from_image(
                 edited,

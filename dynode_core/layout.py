@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+"""Brightness of red, green and blue (ITU-R BT.601): `pictures @ LUMA`."""
+
 
 def pictures_to_network(pictures: Tensor) -> Tensor:
     """`(N, H, W, 3)` in [0, 1] to `(N, 3, H, W)` in [-1, 1], same dtype and device."""

@@ -74,8 +74,8 @@ class BlendBack(io.ComfyNode):
         heard = aligned.clip
         if onto is not None:
             aligned = on_frames_of(aligned, clip_of(onto, float(heard.fps)))
+            heard = aligned.clip if has_sound(aligned.clip) else heard
         clip = aligned.clip
-        heard = clip if has_sound(clip) else heard
         kept = frames_wanted(picture_frames, source.num_frames, clip.height, clip.width)
         with _open_segmenter(segmenter) as finder:
             exported = export_video(

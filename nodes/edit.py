@@ -42,7 +42,6 @@ DEFAULT_DIRECTION = "smile"
 OWN_UNIT, VISIBLE_UNIT = "the direction's own unit", "visible change"
 UNITS = (OWN_UNIT, VISIBLE_UNIT)
 PREVIEW_PX = 512
-"""More rows than any generator has: a layer range is checked against it before the generator is known."""
 
 
 class EditFirstLatent(io.ComfyNode):

@@ -20,6 +20,15 @@ FILM_FPS = Fraction(30000, 1001)
 FILM_HEIGHT, FILM_WIDTH = 288, 384
 FACE_PX = 256
 SAMPLE_RATE = 16000
+WORKFLOWS = [
+    "edit_face_video",
+    "slow_motion",
+    "edit_first_frame_image",
+    "paint_on_first_frame",
+    "two_people",
+    "find_a_direction",
+]
+"""Every example of the pack, by the name of its file."""
 
 
 @pytest.fixture(scope="session")

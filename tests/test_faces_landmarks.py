@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from dynode_pack.dynode_core.faces import landmarks as landmarks_module
 from dynode_pack.dynode_core.faces.align import align_clip
-from dynode_pack.dynode_core.faces.landmarks import Face, FaceLandmarker, explain_import_failure, pose_from_matrix
+from dynode_pack.dynode_core.faces.landmarks import Face, FaceLandmarker, pose_from_matrix
+from dynode_pack.dynode_core.faces.mediapipe_task import explain_import_failure, import_mediapipe
 from dynode_pack.dynode_core.faces.quads import axes_to_quads, ffhq_quads, quad_sides_px
 from dynode_pack.dynode_core.layout import bytes_to_pictures, network_to_bytes
 
@@ -131,7 +131,7 @@ def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
 def test_missing_packages_and_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(RuntimeError, match="pip install mediapipe"):
-        landmarks_module.import_mediapipe()
+        import_mediapipe()
     error = OSError("libGLESv2.so.2: cannot open shared object file: No such file or directory")
     assert "libgles2 brings it" in explain_import_failure("mediapipe", error)
     error = ImportError("libGL.so.1: cannot open shared object file")

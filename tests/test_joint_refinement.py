@@ -16,7 +16,7 @@ from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
 from dynode_pack.dynode_core.editing import apply_direction, first_latent
 from dynode_pack.dynode_core.generators.tuning import tunable_copy, with_tuning
 from dynode_pack.dynode_core.inversion import IdentityNetwork, InversionSettings, LossWeights, invert_clip
-from dynode_pack.dynode_core.inversion.anchor import calmest
+from dynode_pack.dynode_core.inversion.anchor import choose_anchor
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.expression_shift import STRENGTH_PER_BLENDSHAPE, expression_shift
 from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
@@ -159,7 +159,7 @@ def test_anchor_is_the_calmest_keyframe_that_was_seen():
     falling[:, 13] = 1 - falling[:, 25]  # where the eyes look does not matter
 
     def anchor(**changes):
-        return calmest(replace(aligned, track=replace(aligned.track, **changes)), np.array([0, 2, 4]))
+        return choose_anchor(replace(aligned, track=replace(aligned.track, **changes)), np.array([0, 2, 4]))
 
     assert anchor() == 0 and anchor(blendshapes=falling) == 2
     assert anchor(blendshapes=falling / 2) == 0, "not worth leaving the first one"

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..layout import LUMA
 from .crop_space import blur, box_to_crop
-from .grain import LUMA, grain_deviation
+from .grain import grain_deviation
 from .region import FaceRegion
 
 SIGMAS_PX = (0.7, 1.4, 2.8)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..layout import LUMA
+
 FLOW_SIDE_PX = 768
 """Flow is estimated on frames shrunk to this longer side; motion is smooth enough for that."""
 _ERROR_WEIGHT = 12.0
@@ -25,7 +27,6 @@ _NEARBY_FACTOR, _NEARBY_MARGIN = 1.3, 1.5
 _CONSTANT_FACTOR, _CONSTANT_MARGIN = 2.5, 4.0
 """Another motion is taken if its error (8-bit levels) times the factor plus the margin is below the error at hand: that
 is easy for a motion of the surroundings, hard for no motion or the median one."""
-_LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _grey(frame: Tensor) -> np.ndarray:
     """`(h, w)` uint8 luma, the longer side at most `FLOW_SIDE_PX`."""
     import cv2
 
-    grey = (frame @ _LUMA).mul(255).add(0.5).clamp(0, 255).to(torch.uint8).numpy()
+    grey = (frame @ LUMA).mul(255).add(0.5).clamp(0, 255).to(torch.uint8).numpy()
     scale = FLOW_SIDE_PX / max(grey.shape)
     if scale >= 1:
         return grey

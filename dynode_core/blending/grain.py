@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = torch.tensor([0.299, 0.587, 0.114])
+from ..layout import LUMA
+
 _KERNEL = torch.tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 _KERNEL_GAIN = 6.0
 """Standard deviation of the kernel's answer to white noise of deviation 1."""

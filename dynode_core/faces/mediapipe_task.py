@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import weakref
+from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
@@ -52,14 +53,14 @@ class MediapipeTask:
     """A native model of mediapipe Tasks. Use as a context manager, or call `close`.
 
     Args:
-        task: what `create_from_options` gave.
+        open_task: gives what `create_from_options` of mediapipe gives; called once mediapipe has been imported.
     """
 
-    def __init__(self, task: Any) -> None:
+    def __init__(self, open_task: Callable[[], Any]) -> None:
         self._mediapipe = import_mediapipe()
-        self._task: Any = task
+        self._task: Any = open_task()
         # Its own destructor fails when the interpreter has begun to shut down; this runs before that.
-        self._release = weakref.finalize(self, task.close)
+        self._release = weakref.finalize(self, self._task.close)
 
     def _image(self, picture: np.ndarray) -> Any:
         """`(H, W, 3)` uint8 RGB as mediapipe wants it.

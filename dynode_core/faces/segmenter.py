@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .mediapipe_task import MediapipeTask, explain_import_failure, import_mediapipe
+from .mediapipe_task import MediapipeTask, explain_import_failure
 
 
 class FaceSegmenter(MediapipeTask):
@@ -32,7 +33,7 @@ class FaceSegmenter(MediapipeTask):
                 "selfie_multiclass_256x256.tflite, or choose none."
             )
         self.model_path = path
-        super().__init__(_open(path))
+        super().__init__(functools.partial(_open, path))
         self.labels: tuple[str, ...] = tuple(self._task.labels)
         """Names of the parts in the order of `parts`; empty where the file does not tell."""
 
@@ -50,7 +51,6 @@ class FaceSegmenter(MediapipeTask):
 
 
 def _open(path: Path) -> Any:
-    import_mediapipe()
     try:
         from mediapipe.tasks.python import BaseOptions, vision
     except (ImportError, OSError) as error:

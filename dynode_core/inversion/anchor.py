@@ -22,7 +22,7 @@ _WORTH_LEAVING = 1.0
 between frames that are much alike."""
 
 
-def calmest(aligned: AlignedClip, indices: np.ndarray) -> int:
+def choose_anchor(aligned: AlignedClip, indices: np.ndarray) -> int:
     """The place in `indices` of the frame with the least expression and turn of the head, if the first one is much
     harder than that; else 0.
 

@@ -24,7 +24,7 @@ from ..progress import Progress, silent
 from ..tensor_cache import TensorCache, content_key
 from ..tuning_files import pack_tuning, unpack_tuning
 from ..types import AlignedClip, EditDirection, InvertedClip
-from .anchor import calmest
+from .anchor import choose_anchor
 from .cache import KeyframeCache
 from .code_space import SharedRows, measure_code_space
 from .emphasis import emphasis_map, has_mesh
@@ -133,7 +133,7 @@ class _Run:
         self._judges, self._expressions = judges, expressions
         self._cache, self._progress, self._indices = cache, progress, indices
         self._landmarks = crop_coordinates(aligned)
-        self._anchor = calmest(aligned, indices)
+        self._anchor = choose_anchor(aligned, indices)
         space = measure_code_space(generator)
         self._space = SharedRows.of(space, generator.num_ws) if settings.space == W_ONLY else space
         self._encoder = load_thumbnail_encoder(generator.family)
@@ -153,7 +153,7 @@ class _Run:
             self._total = first * len(indices)
 
     def all_codes(self) -> JointResult:
-        """The calmest keyframe alone, then all of them from there."""
+        """The anchor alone, then all of them from there."""
         if not self._settings.together:
             return self._codes_apart()
         key, code = self._base_key(self._anchor), self._code_alone(self._anchor)

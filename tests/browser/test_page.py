@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_fixtures import QUICK, quick
+from server_fixtures import QUICK, WORKFLOWS, quick
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.weights]
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-WORKFLOWS = [
-    "edit_face_video",
-    "slow_motion",
-    "edit_first_frame_image",
-    "paint_on_first_frame",
-    "two_people",
-    "find_a_direction",
-]
 DEADLINE_MS, RUN_DEADLINE_MS = 240_000, 1_500_000
 """Only there to end a test that hangs: a busy machine takes its time."""
 SETTINGS = {
