@@ -41,8 +41,8 @@ def check_run(options: argparse.Namespace, place: Workplace) -> None:
         _check_number("--feature-weight", options.feature_weight, 0, math.inf)
         if options.adjoint:
             import_torchdiffeq()
-    files = (*options.clips, *(file for file in (options.picture, options.segmenter, options.onto) if file))
-    for file in files:
+    named = (options.picture, options.segmenter, options.onto, options.encoder)
+    for file in (*options.clips, *filter(None, named)):
         if not Path(file).is_file():
             raise FileNotFoundError(f"There is no file {file}.")
     if options.onto is not None and len(options.clips) > 1:

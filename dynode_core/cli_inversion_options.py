@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .inversion.encoders.networks import KINDS
 from .inversion.losses import LossWeights
 from .inversion.settings import NEAR_W, QUALITIES, SPACES, InversionSettings
 
@@ -34,6 +35,8 @@ def invert_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--space", choices=SPACES, default=NEAR_W, help="where codes may lie: nearer W edits better, W+ fits closer"
     )
+    group.add_argument("--encoder", metavar="FILE", help="e4e, pSp or ReStyle (.pt): start from its guesses")
+    group.add_argument("--encoder-kind", choices=KINDS, help="its type, if the file does not say it")
     defaults = LossWeights()
     for name, text in _WEIGHTS.items():
         option = f"--weight-{name.replace('_', '-')}"

@@ -33,6 +33,7 @@ from .faces.segmenter import FaceSegmenter
 from .generators import Generator
 from .generators.protocol import Compilable
 from .inversion import IdentityNetwork, PerceptualDistance, invert_clip, load_perceptual
+from .inversion.encoders import load_encoder
 from .layout import network_to_bytes, network_to_pictures
 from .model_files import find_identity, find_landmarker, find_perceptual
 from .picture_files import read_mask, read_picture
@@ -153,6 +154,9 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
     """Find the codes of the keyframes; finished ones are found again in the cache."""
     settings = invert_settings(options)
     perceptual, generator = place.perceptual(), place.generator
+    encoder = None
+    if options.encoder:
+        encoder = load_encoder(options.encoder, kind=options.encoder_kind, device=generator.device)
     with place.step("invert") as progress:
         return invert_clip(
             aligned,
@@ -160,6 +164,7 @@ def invert(options: argparse.Namespace, place: Workplace, aligned: AlignedClip) 
             settings,
             perceptual=perceptual,
             identity=place.identity(),
+            encoder=encoder,
             expressions=editing.expression_directions(generator.family),
             cache_dir=place.cache_dir / "keyframes",
             progress=progress,

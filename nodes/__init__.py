@@ -31,6 +31,7 @@ class DynODEExtension(ComfyExtension):
                 invert,
                 latents,
                 load,
+                load_encoder,
                 picture_edit,
                 pivotal,
                 preview_directions,
@@ -45,6 +46,7 @@ class DynODEExtension(ComfyExtension):
 
             modules = (
                 load,
+                load_encoder,
                 align,
                 invert,
                 pivotal,

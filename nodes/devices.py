@@ -12,6 +12,7 @@ import comfy.model_patcher
 import torch
 
 from ..dynode_core.generators import Generator
+from ..dynode_core.inversion.encoders import StyleEncoder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,9 +38,9 @@ def outside_inference_mode(execute: Callable[P, R]) -> Callable[P, R]:
 class _Resident(torch.nn.Module):
     """Gives ComfyUI's model manager a module whose attributes it may set (it writes `device` and counters)."""
 
-    def __init__(self, generator: Any) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.generator = generator
+        self.network = network
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class LoadedGenerator:
 
     def ready(self) -> Generator:
         """The generator, loaded onto ComfyUI's device; other models make room if they must."""
-        generator: Any = self.patcher.model.generator
+        generator: Any = self.patcher.model.network
         comfy.model_management.load_models_gpu(
             [self.patcher], memory_required=WORK_BYTES_PER_PIXEL * generator.resolution**2, force_full_load=True
         )
@@ -62,18 +63,40 @@ class LoadedGenerator:
     @property
     def resting(self) -> Generator:
         """The generator wherever it is now: for its sizes and names."""
-        generator: Any = self.patcher.model.generator
+        generator: Any = self.patcher.model.network
         return generator
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder under the care of ComfyUI's model manager: what flows along DYNODE_ENCODER links."""
+
+    patcher: comfy.model_patcher.ModelPatcher
+
+    def ready(self) -> StyleEncoder:
+        """The encoder, loaded onto ComfyUI's device; other models make room if they must."""
+        encoder: StyleEncoder = self.patcher.model.network
+        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
+        make_ordinary(encoder)
+        return encoder
 
 
 def hold_generator(generator: Any) -> LoadedGenerator:
     """Hand `generator` (on the CPU) to ComfyUI's model manager."""
-    patcher = comfy.model_patcher.ModelPatcher(
-        _Resident(generator),
+    return LoadedGenerator(_patcher(generator), generator_id=generator.generator_id, family=generator.family)
+
+
+def hold_encoder(encoder: StyleEncoder) -> LoadedEncoder:
+    """Hand `encoder` (on the CPU) to ComfyUI's model manager."""
+    return LoadedEncoder(_patcher(encoder))
+
+
+def _patcher(network: Any) -> comfy.model_patcher.ModelPatcher:
+    return comfy.model_patcher.ModelPatcher(
+        _Resident(network),
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
-    return LoadedGenerator(patcher=patcher, generator_id=generator.generator_id, family=generator.family)
 
 
 def make_ordinary(module: torch.nn.Module) -> None:

@@ -17,7 +17,7 @@ from ..dynode_core.rendering import render
 from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, InvertedClip
 from . import model_folders, sockets
-from .devices import LoadedGenerator, outside_inference_mode
+from .devices import LoadedEncoder, LoadedGenerator, outside_inference_mode
 from .judges import identity_on, perceptual_on
 from .pictures import sheet
 from .progress import NodeProgress
@@ -69,6 +69,7 @@ class Invert(io.ComfyNode):
         pixel_weight: float = WEIGHTS.pyramid,
         likeness_weight: float = WEIGHTS.identity,
         eyes_and_mouth: float = WEIGHTS.eyes_and_mouth,
+        encoder: LoadedEncoder | None = None,
     ) -> io.NodeOutput:
         weights = replace(
             WEIGHTS,
@@ -94,6 +95,7 @@ class Invert(io.ComfyNode):
             settings,
             perceptual=perceptual_on(model.device),
             identity=identity_on(model.device),
+            encoder=None if encoder is None else encoder.ready(),
             expressions=expression_directions(model.family),
             cache_dir=model_folders.cache_dir("keyframes"),
             progress=NodeProgress(),
@@ -119,7 +121,8 @@ def _inputs() -> list[io.Input]:
             "quality",
             options=list(QUALITIES),
             default="normal",
-            tooltip="How close the faces must come, and how many steps that may take.",
+            tooltip="How close the faces must come, and how many steps that may take. 'first guess' takes none: the "
+            "codes of the encoder as they are, within a second or less per keyframe.",
         ),
         io.Int.Input(
             "keyframe_every",
@@ -174,6 +177,12 @@ def _loss_inputs() -> list[io.Input]:
             tooltip="Where codes may lie. W: easiest to edit, least like the clip. W+: closest, edits break. W+ near "
             "W: between them, with a penalty on how far the rows of a code differ.",
             advanced=True,
+        ),
+        sockets.Encoder.Input(
+            "encoder",
+            optional=True,
+            tooltip="From Load Encoder: the search starts from its guesses. Without one it starts from a rough guess "
+            "for the default generator, and from an average face for others.",
         ),
         _weight("perceptual_weight", WEIGHTS.perceptual, "Weight of the perceptual distance."),
         _weight("pixel_weight", WEIGHTS.pyramid, "Weight of the difference of pixels at four sizes."),

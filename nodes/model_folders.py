@@ -10,6 +10,7 @@ import folder_paths
 from ..dynode_core.checkpoints.load import CACHE_SUFFIX
 
 GENERATORS = "stylegan2"
+ENCODERS = "stylegan2_encoders"
 LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
 PERCEPTUAL = "lpips"
@@ -23,6 +24,7 @@ SAVED_CODES = "codes"
 _SAVED = {TRAJECTORIES: SAVED_TRAJECTORIES, CODES: SAVED_CODES}
 _SUFFIXES = {
     GENERATORS: {".safetensors", ".pkl", ".pt", ".pth", ".ckpt"},
+    ENCODERS: {".pt", ".pth", ".ckpt"},
     LANDMARKERS: {".task", ".tflite"},
     DIRECTIONS: {".safetensors", ".npy", ".npz", ".pt", ".pth", ".tar"},
     PERCEPTUAL: {".pth"},

@@ -6,6 +6,8 @@ from comfy_api.latest import io
 
 Generator = io.Custom("DYNODE_GENERATOR")
 """`devices.LoadedGenerator`."""
+Encoder = io.Custom("DYNODE_ENCODER")
+"""`devices.LoadedEncoder`."""
 Aligned = io.Custom("DYNODE_ALIGNED")
 """`dynode_core.types.AlignedClip`."""
 Codes = io.Custom("DYNODE_CODES")

@@ -28,7 +28,9 @@ from .anchor import choose_anchor
 from .cache import KeyframeCache
 from .code_space import SharedRows, measure_code_space
 from .emphasis import emphasis_map, has_mesh
+from .encoders import StyleEncoder
 from .expression_shift import expression_shift
+from .first_guess import FirstGuess
 from .identity_loss import IdentityNetwork
 from .joint import JointResult, JointStage, LossOf, refine_together
 from .keyframes import choose_keyframes, crop_coordinates
@@ -36,7 +38,6 @@ from .losses import ReconstructionLoss, code_penalty
 from .optimise import OptimisedCode, Problem, optimise_code
 from .perceptual import PerceptualDistance
 from .settings import SIZE, W_ONLY, InversionSettings
-from .thumbnail_encoder import load_thumbnail_encoder
 
 _KEPT_LOSSES = 64
 
@@ -48,6 +49,7 @@ def invert_clip(
     *,
     perceptual: PerceptualDistance | None,
     identity: IdentityNetwork | None = None,
+    encoder: StyleEncoder | None = None,
     expressions: Mapping[str, EditDirection] | None = None,
     cache_dir: Path | None = None,
     progress: Progress = silent,
@@ -59,21 +61,24 @@ def invert_clip(
         generator: frozen; its device is where the work is done.
         perceptual: ST-LPIPS on the same device; None leaves that loss out (blurred results).
         identity: a face embedder on the same device; None leaves that loss out (less like the person).
+        encoder: e4e, pSp or ReStyle on the same device, whose guess is where the search starts; None starts from what
+            ships for this family, or from w_avg.
         expressions: directions by name; those whose strength blendshapes tell ("mouth open", "eyes closed", "smile")
-            show each keyframe where to start (see `expression_shift`).
+            show each keyframe where to start (see `expression_shift`). Not asked where there is an encoder.
         cache_dir: finished keyframes are kept here and found again.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Returns:
         The codes, with the weights that were tuned to the person; `report` holds the loss of each keyframe.
     Raises:
-        ValueError: fewer than two frames.
+        ValueError: fewer than two frames, or an encoder for other codes.
         RuntimeError: the generator gave NaN.
     """
     settings = settings or InversionSettings()
     indices = choose_keyframes(aligned, settings.keyframe_every, settings.max_keyframes)
-    judges = Judges(perceptual, identity)
+    judges, guess = Judges(perceptual, identity), FirstGuess(generator, encoder)
+    expressions = {} if guess.sees_expressions else expressions or {}
     with reuse_large_blocks():
-        run = _Run(aligned, generator, settings, judges, expressions or {}, TensorCache(cache_dir), progress, indices)
+        run = _Run(aligned, generator, settings, judges, guess, expressions, TensorCache(cache_dir), progress, indices)
         joint = run.all_codes()
     w_plus = joint.w_plus.float().cpu()
     check_finite("The codes that inversion found", w_plus)
@@ -92,6 +97,7 @@ def invert_clip(
             "loss": [round(loss, 5) for loss in joint.losses],
             "perceptual": perceptual.name if perceptual is not None else "none",
             "identity": identity.name if identity is not None else "none",
+            "encoder": "none" if encoder is None else encoder.network.kind,
             "tuned": joint.tuning is not None,
             "quality": settings.quality,
             "space": settings.space,
@@ -124,19 +130,19 @@ class _Run:
         generator: Generator,
         settings: InversionSettings,
         judges: Judges,
+        guess: FirstGuess,
         expressions: Mapping[str, EditDirection],
         cache: TensorCache,
         progress: Progress,
         indices: np.ndarray,
     ) -> None:
         self._aligned, self._generator, self._settings = aligned, generator, settings
-        self._judges, self._expressions = judges, expressions
+        self._judges, self._guess, self._expressions = judges, guess, expressions
         self._cache, self._progress, self._indices = cache, progress, indices
         self._landmarks = crop_coordinates(aligned)
         self._anchor = choose_anchor(aligned, indices)
         space = measure_code_space(generator)
         self._space = SharedRows.of(space, generator.num_ws) if settings.space == W_ONLY else space
-        self._encoder = load_thumbnail_encoder(generator.family)
         self._size = min(SIZE, generator.resolution)
         sides = quad_sides_px(aligned.quads[indices])
         self._detail_px = [min(self._size, math.ceil(side)) for side in sides]
@@ -191,7 +197,7 @@ class _Run:
         if code is None:
             code = optimise_code(
                 self._problem(k),
-                self._encoded(self._target(k)),
+                self._guess(self._target(k)),
                 self._first,
                 loss_target=self._settings.loss_target,
                 on_step=lambda image: self._show(k, image),
@@ -201,8 +207,8 @@ class _Run:
 
     def _guesses(self, code: Tensor) -> Tensor:
         """`(K, L, D)`: the anchor's code, moved by what the encoder and the blendshapes see change from there."""
-        there = self._encoded(self._target(self._anchor))
-        codes = [code + (self._encoded(self._target(k)) - there) for k in range(len(self._indices))]
+        there = self._guess(self._target(self._anchor))
+        codes = [code + (self._guess(self._target(k)) - there) for k in range(len(self._indices))]
         shift = expression_shift(self._aligned, self._indices, self._expressions, code.shape[1], self._anchor)
         return torch.cat(codes) + shift.to(code)
 
@@ -227,14 +233,10 @@ class _Run:
             on_round=lambda state: self._cache.put(round_key, state),
         )
 
-    def _encoded(self, target: Tensor) -> Tensor:
-        """`(1, L, D)`: the encoder's guess, or w_avg where there is no encoder."""
-        w = self._generator.w_avg[None] if self._encoder is None else self._encoder(target.cpu()).to(target.device)
-        return w[:, None].expand(-1, self._generator.num_ws, -1)
-
     def _base_key(self, k: int) -> str:
         """Of the code that keyframe `k` gets alone."""
         settings = f"{self._first}{self._settings.loss_target}{self._weights}{self._settings.space}"
+        settings += self._guess.guess_id
         detail = str(self._detail_px if self._settings.together else self._detail_px[k])
         seen = [torch.from_numpy(self._landmarks[self._indices[k]].astype(np.float32)), self._targets[k]]
         return content_key([self._generator.generator_id, self._judges.names, settings, detail, *seen])

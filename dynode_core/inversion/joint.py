@@ -46,7 +46,7 @@ class JointStage:
     size: int
     visits: int
     code_rate: float
-    """Adam's learning rate of the codes, in standard deviations of the generator's codes."""
+    """Adam's learning rate of the codes, in standard deviations of the generator's codes; 0 leaves them as they are."""
     weight_rate: float = 0.0
     """Adam's learning rate of the weights, in standard deviations of each tensor; 0 leaves them as they are."""
     least_steps: int = 0
@@ -115,7 +115,7 @@ def refine_together(
     visits = _order(len(w_plus), stage.visits, seed)
     picked = w_plus[[i * (len(w_plus) - 1) // (_READ_OUT_KEYFRAMES - 1) for i in range(_READ_OUT_KEYFRAMES)]]
     render = local_proxies(working, picked, [stage.size])[stage.size]
-    codes = _CodeAdam(space.encode(w_plus), stage.code_rate)
+    codes, learns = _CodeAdam(space.encode(w_plus), stage.code_rate), bool(stage.code_rate or stage.weight_rate)
     optimiser = weight_adam(tuned, stage.weight_rate) if stage.weight_rate else None
     state = _State(codes, tuned, optimiser, [math.inf] * len(w_plus))
     for step in range(state.restore(resume), len(visits)):
@@ -124,10 +124,13 @@ def refine_together(
             on_step(k, None)
             continue
         coordinates = codes.of(k)
-        images = render(space.decode(coordinates))
-        loss = loss_of(k, stage.size)(images)[0]
+        with torch.set_grad_enabled(learns):
+            images = render(space.decode(coordinates))
+            loss = loss_of(k, stage.size)(images)[0]
         losses[k] = loss.item()
         on_step(k, images.detach())
+        if not learns:
+            continue
         scale = warm_up_and_cosine(step, len(visits), _WARM_UP_STEPS)
         if optimiser is not None:
             optimiser.zero_grad()

@@ -20,7 +20,10 @@ class Quality:
     joint: tuple[JointStage, ...]
 
 
+FIRST_GUESS = "first guess"
+"""The codes of the encoder as they are: each is shown once, to report its loss."""
 QUALITIES: dict[str, Quality] = {
+    FIRST_GUESS: Quality(first=(Stage(128, 0, 0.1),), joint=(JointStage(128, 1, 0.0),)),
     "draft": Quality(
         first=(Stage(64, 20, 0.2), Stage(128, 15, 0.15)),
         joint=(JointStage(64, 6, 0.12), JointStage(128, 3, 0.08)),

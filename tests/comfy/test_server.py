@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.comfy, pytest.mark.weights]
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 NODE_NAMES = {
     "DynODE_LoadGenerator": "Load StyleGAN2",
+    "DynODE_LoadEncoder": "Load Encoder",
     "DynODE_FrameAlign": "FrameAlign",
     "DynODE_Invert": "StyleGAN2 Invert",
     "DynODE_FitTrajectory": "Fit Trajectory ODE (GPU DOPRI5)",
