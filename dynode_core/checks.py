@@ -24,10 +24,20 @@ def check_shape(name: str, array: Tensor | np.ndarray | CodeStream, expected: Se
 
 def check_finite(name: str, array: Tensor | np.ndarray) -> None:
     """Raise ValueError if `array` holds NaN or infinity, naming the first bad place."""
+    if isinstance(array, Tensor) and _ends_are_finite(array):
+        return
     finite = np.isfinite(array) if isinstance(array, np.ndarray) else torch.isfinite(array).cpu().numpy()
     if not finite.all():
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(f"{name} holds {int((~finite).sum())} values that are NaN or infinite, the first at {place}.")
+
+
+def _ends_are_finite(array: Tensor) -> bool:
+    """Whether least and greatest value are finite, and so all of them: NaN comes through. A tenth of the time of
+    looking at each value."""
+    if array.numel() == 0 or not array.is_floating_point():
+        return False
+    return bool(torch.stack(array.detach().aminmax()).isfinite().all())
 
 
 def check_increasing(name: str, times: np.ndarray) -> None:

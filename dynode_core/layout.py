@@ -17,7 +17,7 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 def pictures_to_network(pictures: Tensor) -> Tensor:
     """`(N, H, W, 3)` in [0, 1] to `(N, 3, H, W)` in [-1, 1], same dtype and device."""
-    return pictures.permute(0, 3, 1, 2).mul(2).sub(1).contiguous()
+    return pictures.permute(0, 3, 1, 2).contiguous().mul(2).sub_(1)
 
 
 def network_to_pictures(images: Tensor) -> Tensor:
@@ -27,12 +27,12 @@ def network_to_pictures(images: Tensor) -> Tensor:
 
 def pictures_to_bytes(pictures: Tensor) -> np.ndarray:
     """`(..., 3)` float in [0, 1] to uint8, rounded to nearest."""
-    return pictures.detach().mul(255).add(0.5).clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return pictures.detach().mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def bytes_to_pictures(data: np.ndarray) -> Tensor:
     """`(..., 3)` uint8 to float32 in [0, 1]. `pictures_to_bytes` gives the same bytes back."""
-    return torch.from_numpy(np.ascontiguousarray(data)).to(torch.float32).div_(255)
+    return torch.from_numpy(np.divide(data, 255, dtype=np.float32, order="C"))
 
 
 def network_to_bytes(images: Tensor) -> np.ndarray:

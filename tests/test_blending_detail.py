@@ -10,14 +10,16 @@ from dynode_pack.dynode_core.blending.detail import (
     LEAST_GAIN,
     MOST_GAIN,
     SIGMAS_PX,
+    Detail,
     added_detail,
     detail_gains,
-    detail_of,
     kept_detail,
 )
+from dynode_pack.dynode_core.blending.detail import detail_of as detail_of_luma
 from dynode_pack.dynode_core.blending.grain import make_grain
 from dynode_pack.dynode_core.blending.settings import BlendSettings
 from dynode_pack.dynode_core.faces.crop import crop
+from dynode_pack.dynode_core.layout import LUMA
 
 MASK = torch.ones(HEIGHT, WIDTH)
 
@@ -28,6 +30,10 @@ def drawing(seed: int = 0, line_px: int = 5) -> torch.Tensor:
     coarse = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse[None, None], (HEIGHT, WIDTH), mode="nearest")[0, 0]
     return (0.3 + 0.4 * fine)[..., None].expand(-1, -1, 3).contiguous()
+
+
+def detail_of(picture: torch.Tensor, mask: torch.Tensor) -> Detail:
+    return detail_of_luma(picture @ LUMA, mask)
 
 
 def blurred(picture: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -17,6 +17,7 @@ from dynode_pack.dynode_core.blending.occluders import find_occluders
 from dynode_pack.dynode_core.blending.region import FaceRegion
 from dynode_pack.dynode_core.blending.settings import JOINS, MODES, BlendSettings
 from dynode_pack.dynode_core.faces.crop import crop
+from dynode_pack.dynode_core.layout import LUMA
 
 HEIGHT, WIDTH = 140, 170
 
@@ -64,6 +65,14 @@ def test_outside_the_mask_nothing_changes(join: str, mode: str) -> None:
     outside = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
     outside[region.slices()] = region.mask == 0
     assert torch.equal(result[outside], frame[outside])
+
+
+def test_a_frame_is_written_where_it_is_wanted() -> None:
+    frame, face = picture(), torch.rand(3, 64, 64)
+    out = torch.full_like(frame, torch.nan)
+    compositor = Compositor(BlendSettings())
+    result = compositor.put(frame, face, -face, face_region(), 0.0, 0, out=out)
+    assert result is out and torch.equal(out, put(BlendSettings(), frame, face, -face))
 
 
 def seam(change: torch.Tensor, region: FaceRegion) -> float:
@@ -169,11 +178,11 @@ def test_grain_is_measured_and_made() -> None:
     flat = torch.full((120, 120, 3), 0.5)
     for deviation in (0.0, 0.01, 0.03):
         grainy = flat + make_grain(120, 120, deviation=deviation, seed=3)
-        assert grain_deviation(grainy, mask) == pytest.approx(deviation, rel=0.06, abs=1e-6)
+        assert grain_deviation(grainy @ LUMA, mask) == pytest.approx(deviation, rel=0.06, abs=1e-6)
     y, x = torch.meshgrid(torch.linspace(0, 1, 120), torch.linspace(0, 1, 120), indexing="ij")
     slope = torch.stack([x, y, x + y], dim=-1) / 2
     slope[:, 60:] = 0.1
-    assert grain_deviation(slope, mask) < 1e-3
+    assert grain_deviation(slope @ LUMA, mask) < 1e-3
     assert torch.equal(make_grain(8, 9, deviation=0.01, seed=1), make_grain(8, 9, deviation=0.01, seed=1))
     assert not torch.equal(make_grain(8, 9, deviation=0.01, seed=1), make_grain(8, 9, deviation=0.01, seed=2))
 
@@ -185,9 +194,9 @@ def test_a_smooth_face_gets_the_grain_of_its_frame() -> None:
     part = region.slices()
     for grain, low, high in ((False, 0.0, 0.004), (True, 0.015, 0.025)):
         result = put(BlendSettings(mode="replace", grain=grain, detail_match=False), frame, smooth, smooth)
-        assert low <= grain_deviation(result[part], region.mask) <= high
+        assert low <= grain_deviation(result[part] @ LUMA, region.mask) <= high
     own = put(BlendSettings(mode="replace", grain=True), frame, smooth, smooth)  # the clip's own, and none more
-    assert 0.015 <= grain_deviation(own[part], region.mask) <= 0.025
+    assert 0.015 <= grain_deviation(own[part] @ LUMA, region.mask) <= 0.025
 
 
 def occluded(colour: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

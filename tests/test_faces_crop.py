@@ -14,7 +14,7 @@ from torch import Tensor
 from dynode_pack.dynode_core.clip import TensorClip
 from dynode_pack.dynode_core.faces.crop import crop, crop_clip
 from dynode_pack.dynode_core.faces.crop_reference import crop_reference
-from dynode_pack.dynode_core.faces.warp import quad_to_crop_matrices, warp_to_frame
+from dynode_pack.dynode_core.faces.warp import QuadWarp, quad_to_crop_matrices, warp_to_frame
 from dynode_pack.dynode_core.layout import bytes_to_pictures, network_to_bytes
 from dynode_pack.dynode_core.types import AlignedClip, FaceTrack
 
@@ -146,6 +146,21 @@ def test_coverage_is_the_quad_less_its_rim(size: int) -> None:
     rim = max(0.5, 41.3 / size) + 0.5
     assert float(coverage.sum()) == pytest.approx((2 * (41.3 - rim)) ** 2, rel=0.003)
     assert coverage.min() >= 0 and coverage.max() <= 1
+
+
+@pytest.mark.parametrize("size", [24, 90, 400])
+def test_part_of_a_frame_is_warped_as_the_whole_and_pictures_together_as_alone(size: int) -> None:
+    quad = square((100.2, 90.6), 41.3, 33.0)
+    quad[0, 2] += (9.0, -5.0)  # a perspective, too
+    pictures = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(3))
+    warped, coverage = warp_to_frame(pictures, np.repeat(quad, 2, axis=0), 180, 200)
+    x0, y0, x1, y1 = 80, 60, 141, 117
+    way = QuadWarp(quad[0], (x0, y0, x1, y1))
+    together = way.apply(pictures.flatten(0, 1))
+    assert torch.equal(together, torch.cat([way.apply(picture) for picture in pictures]))
+    inside = (coverage[0, 0] > 0)[y0:y1, x0:x1]
+    assert 0.5 < float(inside.float().mean()) < 1
+    torch.testing.assert_close(together[:, inside], warped.flatten(0, 1)[:, y0:y1, x0:x1][:, inside], atol=1e-4, rtol=0)
 
 
 def test_beyond_the_frame_the_crop_is_soft_and_inside_it_is_untouched() -> None:

@@ -122,7 +122,7 @@ def _blend_chunks(
                 finished[i] = frame
             else:
                 base_i = None if base is None else base[i]
-                finished[i] = compositor.put(frame, edited[i], base_i, region, float(time_s), start + i, shown[i])
+                compositor.put(frame, edited[i], base_i, region, float(time_s), start + i, shown[i], finished[i])
             progress(start + i + 1, len(times), preview_of(finished[i]))
         yield start, finished
 

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..faces.warp import warp_to_frame
 from .crop_space import blur, shrink_face
 from .region import FaceRegion
 
@@ -29,27 +28,6 @@ def residual_change(edited: Tensor, base: Tensor, region: FaceRegion) -> Tensor:
     return warp_into((edited.clamp(-1, 1) - base.clamp(-1, 1)) * 0.5, region)
 
 
-def picture_into(face: Tensor, region: FaceRegion) -> Tensor:
-    """`(3, S, S)` in about [-1, 1] to `(h, w, 3)` in [0, 1] over the region's box."""
-    return warp_into((face.clamp(-1, 1) + 1) * 0.5, region)
-
-
-def adaptive_change(replacing: Tensor, edited: Tensor, base: Tensor, region: FaceRegion, active: Tensor) -> Tensor:
-    """The residual, and where the edit is `active` the rendered face instead: exactly 0 where `edited` equals `base`.
-
-    Args:
-        replacing: `(h, w, 3)` over the region's box: what turns the frame into the rendered face.
-        edited, base: `(3, S, S)` in about [-1, 1]: the rendered face with and without the edit.
-        region: where they go.
-        active: `(1, s, s)` in [0, 1] in crop coordinates, from `edit_activity`.
-
-    Returns:
-        `(h, w, 3)` over the region's box.
-    """
-    share = warp_into(active, region)
-    return residual_change(edited, base, region) * (1 - share) + replacing * share
-
-
 def edit_activity(edited: Tensor, base: Tensor) -> Tensor:
     """Where an edit changes features and not only tones: `(1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1].
 
@@ -65,15 +43,18 @@ def edit_activity(edited: Tensor, base: Tensor) -> Tensor:
 
 def warp_into(image: Tensor, region: FaceRegion) -> Tensor:
     """`(C, S, S)` of the crop to `(h, w, C)` over the region's box."""
-    height, width = region.mask.shape
-    warped, _ = warp_to_frame(image[None], region.local_quad, height, width)
-    return warped[0].permute(1, 2, 0)
+    return region.from_crop.apply(image).permute(1, 2, 0).contiguous()
 
 
-def add_change(frame: Tensor, change: Tensor, region: FaceRegion) -> Tensor:
-    """A copy of `frame` with the `(h, w, 3)` change added, limited to [0, 1], wherever the mask is above 0."""
+def add_change(frame: Tensor, change: Tensor, region: FaceRegion, out: Tensor | None = None) -> Tensor:
+    """A copy of `frame` with the `(h, w, 3)` change added, limited to [0, 1], wherever the mask is above 0.
+
+    Args:
+        out: `(H, W, 3)` to be written to; None: a new tensor.
+    """
     rows, columns = region.slices()
     part = frame[rows, columns]
-    result = frame.clone()
-    result[rows, columns] = torch.where(region.mask[..., None] > 0, (part + change).clamp(0, 1), part)
+    result = torch.empty_like(frame) if out is None else out
+    result.copy_(frame)
+    result[rows, columns] = torch.where(region.mask[..., None] > 0, (part + change).clamp_(0, 1), part)
     return result

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .colour import match_at_edge, match_to_base
-from .composite import adaptive_change, add_change, edit_activity, picture_into, residual_change, warp_into
+from ..layout import LUMA
+from .colour import light_offset, offset_at_edge
+from .composite import add_change, edit_activity, residual_change, warp_into
 from .covering import PartFinder, find_covered
 from .detail import added_detail, detail_gains, detail_of, kept_detail
 from .grain import grain_deviation, make_grain
@@ -85,8 +86,9 @@ class Compositor:
         time_s: float,
         index: int,
         shown: Tensor | None = None,
+        out: Tensor | None = None,
     ) -> Tensor:
-        """The finished frame, a new tensor.
+        """The finished frame.
 
         Args:
             frame: `(H, W, 3)` float32 in [0, 1].
@@ -97,6 +99,7 @@ class Compositor:
             index: number of the output frame, which seeds the grain.
             shown: `(1, ACTIVITY_SIDE, ACTIVITY_SIDE)` in [0, 1] or None: where "adaptive" shows the face itself,
                 whatever the edit changes there, and where its detail is right as it is.
+            out: `(H, W, 3)` to be written to; None: a new tensor.
         """
         settings = self.settings
         if settings.keep_occluders and base is not None:
@@ -110,54 +113,54 @@ class Compositor:
         elif settings.mode == "adaptive" and base is not None:
             active = self._activity.follow(edit_activity(edited, base), time_s)
             active = active if shown is None else torch.maximum(active, shown)
-            replacing = self._replacing(frame, edited, base, region, time_s, shown)
-            change = adaptive_change(replacing, edited, base, region, active)
+            face, made = self._in_light_of(frame, edited, base, region)
+            replacing = self._replacing(frame, face, made, region, time_s, shown)
+            change = torch.lerp(face - made, replacing, warp_into(active, region))
         else:
-            change = self._replacing(frame, edited, base, region, time_s, shown)
+            faces = self._in_light_of(frame, edited, base, region)
+            change = self._replacing(frame, faces[0], faces[1] if base is not None else None, region, time_s, shown)
             if settings.grain:
                 change = self._with_grain(frame, change, region, time_s, index)
-        return add_change(frame, self._join(change, region, time_s), region)
+        return add_change(frame, self._join(change, region, time_s), region, out)
 
-    def _matched(self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion) -> Tensor:
+    def _in_light_of(
+        self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion
+    ) -> tuple[Tensor, ...]:
+        """The face with the edit and, where there is one, without it, in the light of the frame: `(h, w, 3)` over the
+        region's box, in about [0, 1]. Bit by bit the same where `edited` and `base` are."""
+        given = [edited] if base is None else [edited, base]
+        faces = warp_into(torch.cat([face.clamp(-1, 1) for face in given]), region).add_(1).mul_(0.5)
+        found = faces.split(3, dim=-1)
         if not self.settings.colour_match:
-            return edited
-        return match_at_edge(frame, edited, region) if base is None else match_to_base(frame, edited, base, region)
+            return found
+        offset = offset_at_edge(frame, faces, region) if base is None else light_offset(frame, base, region)
+        return tuple(face + offset for face in found)
 
     def _replacing(
-        self,
-        frame: Tensor,
-        edited: Tensor,
-        base: Tensor | None,
-        region: FaceRegion,
-        time_s: float,
-        shown: Tensor | None,
+        self, frame: Tensor, face: Tensor, made: Tensor | None, region: FaceRegion, time_s: float, shown: Tensor | None
     ) -> Tensor:
-        """`(h, w, 3)` over the region's box: what turns the frame into the edited face, in its light and as sharp; as
-        it is where it is `shown`."""
+        """`(h, w, 3)` over the region's box: what turns the frame into the edited face, as sharp as the frame; as it is
+        where it is `shown`. `made` is the face without the edit."""
         rows, columns = region.slices()
-        part, inside = frame[rows, columns], region.mask[..., None] > 0
-        matched = self._matched(frame, edited, base, region)
-        face = torch.where(inside, picture_into(matched, region), part)
+        part = frame[rows, columns]
+        face = face.clamp(0, 1)
+        change = face - part
         if self.settings.detail_match:
-            made = None
-            if base is not None:
-                in_same_light = (
-                    base.clamp(-1, 1) + (matched - edited.clamp(-1, 1)) if self.settings.colour_match else base
-                )
-                made = torch.where(inside, picture_into(in_same_light, region), part)
-            missing = self._missing_detail(part, face, made, region, time_s)
-            face = face + (missing if shown is None else missing * (1 - warp_into(shown, region)))
-        return face - part
+            missing = self._missing_detail(part, face, None if made is None else made.clamp(0, 1), region, time_s)
+            change += missing if shown is None else missing * (1 - warp_into(shown, region))
+        return change
 
     def _missing_detail(
         self, part: Tensor, face: Tensor, base: Tensor | None, region: FaceRegion, time_s: float
     ) -> Tensor:
         """`(h, w, 1)` that the edited face over the region's box lacks; `base` is the one without the edit."""
-        source, edited = detail_of(part, region.mask), detail_of(face, region.mask)
+        mask, around = region.mask, part @ LUMA
+        source = detail_of(around, mask)
+        edited = detail_of(torch.where(mask > 0, face @ LUMA, around), mask)
         if base is None:
-            return added_detail(edited, self._gains.follow(detail_gains(source, edited, region.mask), time_s))
-        made = detail_of(base, region.mask)
-        gains = self._gains.follow(detail_gains(source, made, region.mask), time_s)
+            return added_detail(edited, self._gains.follow(detail_gains(source, edited, mask), time_s))
+        made = detail_of(torch.where(mask > 0, base @ LUMA, around), mask)
+        gains = self._gains.follow(detail_gains(source, made, mask), time_s)
         kept = self._kept.follow(kept_detail(source, edited, made, region), time_s)
         return added_detail(edited, gains, source.bands - made.bands, warp_into(kept, region)[..., 0])
 
@@ -165,8 +168,8 @@ class Compositor:
         """The change plus the grain that the face lacks against the frame."""
         rows, columns = region.slices()
         part = frame[rows, columns]
-        source = grain_deviation(part, region.mask)
-        rendered = grain_deviation(part + change, region.mask)
+        source = grain_deviation(part @ LUMA, region.mask)
+        rendered = grain_deviation((part + change) @ LUMA, region.mask)
         missing = torch.tensor(max(source**2 - rendered**2, 0.0) ** 0.5)
         deviation = float(self._grain.follow(missing, time_s))
         return change + make_grain(part.shape[0], part.shape[1], deviation=deviation, seed=index)

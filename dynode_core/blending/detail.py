@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layout import LUMA
 from .crop_space import blur, box_to_crop
 from .grain import grain_deviation
 from .region import FaceRegion
@@ -57,9 +56,9 @@ class Detail:
     """Standard deviation of the noise in it (see `grain_deviation`)."""
 
 
-def detail_of(picture: Tensor, mask: Tensor) -> Detail:
-    """The detail of `(h, w, 3)` in [0, 1]; its grain is measured where the `(h, w)` mask is above 0.5."""
-    return Detail(_bands(picture @ LUMA), grain_deviation(picture, mask))
+def detail_of(luma: Tensor, mask: Tensor) -> Detail:
+    """The detail of an `(h, w)` picture in [0, 1]; its grain is measured where the `(h, w)` mask is above 0.5."""
+    return Detail(_bands(luma), grain_deviation(luma, mask))
 
 
 def detail_gains(source: Detail, made: Detail, mask: Tensor) -> Tensor:
@@ -92,7 +91,7 @@ def kept_detail(source: Detail, edited: Detail, base: Detail, region: FaceRegion
         region: where.
     """
     pairs = (edited.bands - base.bands, source.bands - base.bands, edited.bands, base.bands)
-    energies = [*(pair.square().sum(dim=0) for pair in pairs), torch.ones_like(region.mask)]
+    energies = [*(_energy(bands) for bands in pairs), torch.ones_like(region.mask)]
     small = blur(box_to_crop(torch.stack(energies), region, KEPT_SIDE), _KEPT_BLUR)
     change, lacking, of_edited, of_base, weight = small
     floor = _UNSEEN * weight.clamp_min(1e-3)
@@ -122,9 +121,18 @@ def _ramp(values: Tensor, low: float, high: float) -> Tensor:
     return share * share * (3 - 2 * share)
 
 
+def _energy(bands: Tensor) -> Tensor:
+    """`(h, w)` sum of the squares of `(B, h, w)`."""
+    total = bands[0].square()
+    for band in bands[1:]:
+        total.addcmul_(band, band)
+    return total
+
+
 def _variances(detail: Detail, inside: Tensor) -> Tensor:
     """`(B,)` mean squares of the bands without the grain."""
-    raw = detail.bands[:, inside].square().mean(dim=1)
+    weight = inside.flatten().float()
+    raw = detail.bands.flatten(1).square() @ weight / weight.sum()
     return (raw - detail.grain**2 * _white_noise_variances()).clamp_min(0)
 
 
@@ -132,12 +140,13 @@ def _bands(luma: Tensor) -> Tensor:
     """`(B, h, w)` differences between `(h, w)` and its Gaussians."""
     import cv2
 
-    level, bands = np.ascontiguousarray(luma.numpy()), []
-    for sigma in SIGMAS_PX:
+    level = luma.contiguous().numpy()
+    bands = np.empty((len(SIGMAS_PX), *level.shape), dtype=np.float32)
+    for band, sigma in zip(bands, SIGMAS_PX, strict=True):
         smoother = cv2.GaussianBlur(level, (0, 0), sigma)
-        bands.append(level - smoother)
+        np.subtract(level, smoother, out=band)
         level = smoother
-    return torch.from_numpy(np.stack(bands))
+    return torch.from_numpy(bands)
 
 
 @functools.cache

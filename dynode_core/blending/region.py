@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..checks import check_finite, check_shape
 from ..faces.align import has_face
 from ..faces.masks import face_mask, region_outline
-from ..faces.warp import quad_to_crop_matrices
+from ..faces.warp import QuadWarp, quad_to_crop_matrices
 from ..types import AlignedClip
 from .background import interpolate
 from .settings import WHOLE_CROP, BlendSettings
@@ -40,6 +41,11 @@ class FaceRegion:
     def local_quad(self) -> np.ndarray:
         """`(1, 4, 2)` px from the top left of `box`."""
         return (self.quad - np.array(self.box[:2], dtype=np.float64))[None]
+
+    @cached_property
+    def from_crop(self) -> QuadWarp:
+        """From crop coordinates to `box`."""
+        return QuadWarp(self.quad, self.box)
 
     def slices(self) -> tuple[slice, slice]:
         """Rows and columns of `box`."""
@@ -88,11 +94,13 @@ class RegionFinder:
         box = _clip_box(quad.min(axis=0) - 1, quad.max(axis=0) + 1, clip.width, clip.height)
         if box is None:
             return None
-        mask = self._outline_mask(quad, index, fraction, box) * edge_fade(quad, box)
+        region = _tighten(FaceRegion(box, quad, self._outline_mask(quad, index, fraction, box)))
+        if region is None:
+            return None
+        mask = region.mask * edge_fade(quad, region.box)
         if self._masks is not None:
-            x0, y0, x1, y1 = box
-            mask = mask * self._user_mask(output_index, index, fraction)[y0:y1, x0:x1]
-        return _tighten(FaceRegion(box, quad, mask))
+            mask = mask * self._user_mask(output_index, index, fraction)[region.slices()]
+        return _tighten(FaceRegion(region.box, quad, mask))
 
     def _outline_mask(self, quad: np.ndarray, index: int, fraction: float, box: tuple[int, int, int, int]) -> Tensor:
         """`(h, w)` mask of the chosen region over `box`."""
@@ -144,9 +152,8 @@ def edge_fade(quad: np.ndarray, box: tuple[int, int, int, int]) -> Tensor:
     x = torch.arange(x1 - x0, dtype=torch.float32)[None] + 0.5
     y = torch.arange(y1 - y0, dtype=torch.float32)[:, None] + 0.5
     across, down, depth = (x * float(m[0]) + (y * float(m[1]) + float(m[2])) for m in matrix)
-    across, down = across / depth, down / depth
-    to_edge = torch.minimum(torch.minimum(across, 1 - across), torch.minimum(down, 1 - down))
-    to_edge = (to_edge / _EDGE_SHARE).clamp(0, 1)
+    off_centre = torch.maximum(across.div_(depth).sub_(0.5).abs_(), down.div_(depth).sub_(0.5).abs_())
+    to_edge = off_centre.neg_().add_(0.5).div_(_EDGE_SHARE).clamp_(0, 1)
     return to_edge * to_edge * (3 - 2 * to_edge)
 
 

@@ -17,7 +17,7 @@ from .crop_space import blur, blur_counting, shrink_face
 _LIGHT_SIDE = 96
 _LIGHT_BLUR = 0.06
 _LARGEST_LIGHT = 0.3
-"""As in `colour.match_to_base`, which adds this light to rendered faces."""
+"""As in `colour.light_offset`, which adds this light to rendered faces."""
 _UNMET_BLUR = 0.012
 _MET, _UNMET = 0.01, 0.035
 """Up to this error, in [-1, 1] units, the generator has done what the picture asks; from the second on the texture does

@@ -175,10 +175,16 @@ def _signed_distance(outline: Tensor, x: Tensor, y: Tensor, reach: float) -> Ten
     normal = normal * torch.sign(((outline - outline.mean(dim=0)) * normal).sum(dim=1, keepdim=True))
     offset = (outline * normal).sum(dim=1)
     distance = torch.full((len(y), len(x)), -torch.inf, dtype=torch.float64)
+    to_line = torch.empty_like(distance)
     for (across, down), shift in zip(normal.tolist(), offset.tolist(), strict=True):
-        torch.maximum(distance, (x * across)[None] + (y * down - shift)[:, None], out=distance)
+        torch.add((x * across)[None], (y * down - shift)[:, None], out=to_line)
+        torch.maximum(distance, to_line, out=distance)
     row, column = torch.nonzero((distance > 0) & (distance <= reach), as_tuple=True)
-    from_start = torch.stack([x[column], y[row]], dim=-1)[:, None] - outline
-    along = ((from_start * edge).sum(dim=-1) / length**2).clamp(0, 1)
-    distance[row, column] = (from_start - along[..., None] * edge).norm(dim=-1).amin(dim=1)
+    from_start_x, from_start_y = (at[:, None] - outline[:, axis] for axis, at in enumerate((x[column], y[row])))
+    edge_x, edge_y = edge.T
+    along = ((from_start_x * edge_x + from_start_y * edge_y) / length**2).clamp_(0, 1)
+    from_start_x -= along * edge_x
+    from_start_y -= along * edge_y
+    squares = from_start_x.square_().addcmul_(from_start_y, from_start_y)
+    distance[row, column] = squares.amin(dim=1).sqrt()
     return distance

@@ -97,40 +97,64 @@ def warp_to_frame(images: Tensor, quads: np.ndarray, height: int, width: int) ->
     """
     check_shape("images", images, ("n", "C", images.shape[-1], images.shape[-1]))
     check_shape("quads", quads, (len(images), 4, 2))
-    size = images.shape[-1]
     warped = images.new_zeros((len(images), images.shape[1], height, width))
     coverage = images.new_zeros((len(images), 1, height, width))
-    matrices = quad_to_crop_matrices(quads, size)
-    for i, (image, matrix) in enumerate(zip(images, matrices, strict=True)):
+    for i, image in enumerate(images):
         x0, y0 = np.floor(quads[i].min(axis=0) - 1).astype(int).clip(0)
         x1, y1 = np.minimum(np.ceil(quads[i].max(axis=0) + 1).astype(int), (width, height))
         if x1 <= x0 or y1 <= y0:
             continue
-        part, inside = _warp_region(image, quads[i], matrix, (x0, y0, x1, y1))
-        warped[i, :, y0:y1, x0:x1] = part
+        way = QuadWarp(quads[i], (x0, y0, x1, y1), image.device)
+        inside = way.coverage(image.shape[-1]).to(image.dtype)
+        warped[i, :, y0:y1, x0:x1] = way.apply(image) * (inside > 0)
         coverage[i, :, y0:y1, x0:x1] = inside
     return warped, coverage
 
 
-def _warp_region(
-    image: Tensor, quad: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int]
-) -> tuple[Tensor, Tensor]:
-    """`(C, h, w)` colours and `(1, h, w)` coverage of one crop inside `box` of the frame."""
-    x0, y0, x1, y1 = box
-    size = image.shape[-1]
-    width_px = (np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
-    height_px = (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
-    columns = min(size, max(2, round(2 * width_px)))
-    rows = min(size, max(2, round(2 * height_px)))
-    subpixels = 2 if size > min(width_px, height_px) * 1.001 else 1
-    points = pixel_grid(x0, y0, (x1 - x0) * subpixels, (y1 - y0) * subpixels, 1.0 / subpixels, image.device)
-    unit = apply_homography(matrix, points) / size
-    small = shrink(image, rows, columns)
-    colours = sample(small, unit * torch.tensor([columns, rows], dtype=torch.float64, device=unit.device))
-    if subpixels > 1:
-        colours = F.avg_pool2d(colours, subpixels)
-        unit = F.avg_pool2d(unit.permute(2, 0, 1), subpixels).permute(1, 2, 0)
-    extent = torch.tensor([width_px, height_px], dtype=torch.float64, device=unit.device)
-    to_edge = torch.minimum(unit, 1.0 - unit) * extent - (0.5 * extent / size).clamp_min(0.5)
-    inside = to_edge.clamp(0.0, 1.0).amin(dim=-1)[None].to(image.dtype)
-    return colours * (inside > 0), inside
+class QuadWarp:
+    """From the coordinates of one quad to a box of its frame: for many pictures, the way is found once.
+
+    Args:
+        quad: `(4, 2)` pixels of the frame, order TL, BL, BR, TR.
+        box: x0, y0, x1, y1 pixels of the frame.
+        device: of the pictures to come.
+    """
+
+    def __init__(self, quad: np.ndarray, box: tuple[int, int, int, int], device: torch.device | str = "cpu") -> None:
+        self._box, self._device = box, device
+        self._matrix = quad_to_crop_matrices(quad[None], 1)[0]
+        self._width_px = float(np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
+        self._height_px = float(np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
+        self._grids: dict[int, Tensor] = {}
+
+    def apply(self, image: Tensor) -> Tensor:
+        """`(C, S, S)` over the quad to `(C, h, w)` over the box; beyond the quad its edge is continued.
+
+        Antialiased where the picture has more pixels than the quad.
+        """
+        size = image.shape[-1]
+        columns = min(size, max(2, round(2 * self._width_px)))
+        rows = min(size, max(2, round(2 * self._height_px)))
+        subpixels = 2 if size > min(self._width_px, self._height_px) * 1.001 else 1
+        if subpixels not in self._grids:
+            self._grids[subpixels] = torch.stack(self._unit(subpixels), dim=-1).mul_(2).sub_(1).float()
+        grid = self._grids[subpixels].to(image.dtype)[None]
+        small = shrink(image, rows, columns)[None]
+        warped = F.grid_sample(small, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return F.avg_pool2d(warped, subpixels)[0] if subpixels > 1 else warped[0]
+
+    def coverage(self, size: int) -> Tensor:
+        """`(1, h, w)` float64 in [0, 1] for pictures of `size`: 0 within half a pixel of the edge of the quad and
+        outside, 1 from a pixel further inside."""
+        extent = torch.tensor([self._width_px, self._height_px], dtype=torch.float64, device=self._device)
+        unit = torch.stack(self._unit(1), dim=-1)
+        to_edge = torch.minimum(unit, 1.0 - unit) * extent - (0.5 * extent / size).clamp_min(0.5)
+        return to_edge.clamp(0.0, 1.0).amin(dim=-1)[None]
+
+    def _unit(self, subpixels: int) -> tuple[Tensor, Tensor]:
+        """x and y of the box's (sub)pixels where the quad is the unit square, `(rows, columns)` float64 each."""
+        x0, y0, x1, y1 = self._box
+        x = x0 + (torch.arange((x1 - x0) * subpixels, dtype=torch.float64, device=self._device) + 0.5) / subpixels
+        y = y0 + (torch.arange((y1 - y0) * subpixels, dtype=torch.float64, device=self._device) + 0.5) / subpixels
+        across, down, depth = (x[None] * m[0] + (y * m[1] + m[2])[:, None] for m in self._matrix.tolist())
+        return across.div_(depth), down.div_(depth)
