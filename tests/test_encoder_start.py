@@ -20,7 +20,7 @@ from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_pack.dynode_core.inversion import InversionSettings, invert_clip
 from dynode_pack.dynode_core.inversion.encoders import StyleEncoder, load_encoder
 from dynode_pack.dynode_core.inversion.encoders.networks import EncoderNetwork
-from dynode_pack.dynode_core.inversion.first_guess import FirstGuess
+from dynode_pack.dynode_core.inversion.first_guess import first_guess
 from dynode_pack.dynode_core.inversion.settings import FIRST_GUESS
 from dynode_pack.dynode_core.video import VideoWriter
 
@@ -48,7 +48,7 @@ def test_the_first_guess_of_every_keyframe_is_the_code_of_the_encoder(generator:
     )
     crops = crop_clip(aligned, found.frame_indices, 32)
     torch.testing.assert_close(found.w_plus, encoder.encode(crops), rtol=1e-4, atol=1e-4)
-    assert found.report["encoder"] == "Encoder4Editing" and found.tuning is None
+    assert found.report["start"].startswith("Encoder4Editing") and found.tuning is None
     assert torch.isfinite(torch.tensor(found.loss)).all() and len(set(found.loss)) == 3
     assert shown[-1][0] == shown[-1][1] and shown[-1][2] is not None
 
@@ -78,9 +78,9 @@ def test_codes_of_an_encoder_are_mapped_to_the_distilled_generator(golden: Golde
     face = torch.rand(1, 3, 256, 256) * 2 - 1
     rows = row_map(encoder.family, mobile.family)
     assert rows is not None
-    guess = FirstGuess(mobile, encoder)
-    torch.testing.assert_close(guess(face), encoder.encode(face)[:, list(rows)])
-    assert guess.sees_expressions and guess.guess_id == "a"
+    guess = first_guess(_clip_of(tiny_mobile(), 2)[0], mobile, encoder)
+    torch.testing.assert_close(guess.code_of(face, 0), encoder.encode(face)[:, list(rows)])
+    assert guess.sees_expressions and guess.name == "Encoder4Editing a"
 
 
 def test_an_encoder_of_other_codes_is_refused_before_any_work(encoder: StyleEncoder) -> None:
@@ -100,7 +100,7 @@ def test_the_command_line_starts_from_an_encoder(golden: Golden, tmp_path: Path,
     base += ["--quality", FIRST_GUESS, "--device", "cpu", "--cache", str(tmp_path), "--quiet", "--no-sound"]
     base += ["--out", str(tmp_path / "out.mp4"), "--report", str(tmp_path / "report.json")]
     assert cli.main([*base, "--encoder", str(golden(FILE))]) == 0
-    assert '"encoder": "Encoder4Editing"' in (tmp_path / "report.json").read_text()
+    assert '"start": "Encoder4Editing' in (tmp_path / "report.json").read_text()
     assert cli.main([*base, "--encoder", str(tmp_path / "none.pt")]) != 0
 
 
@@ -121,7 +121,7 @@ def test_the_node_loads_an_encoder_for_the_inversion(
             .Invert.execute(aligned, loaded, FIRST_GUESS, 1, 0, 0.0, 0, True, encoder=encoder)
             .result
         )
-    assert found.report["encoder"] == "Encoder4Editing" and not found.w_plus.is_inference()
+    assert found.report["start"].startswith("Encoder4Editing") and not found.w_plus.is_inference()
     assert node.LoadEncoder.fingerprint_inputs(FILE) is not None
     assert node.LoadEncoder.fingerprint_inputs(None) is None
     with pytest.raises(FileNotFoundError, match="models/stylegan2_encoders"):

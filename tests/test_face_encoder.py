@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from dynode_pack.dynode_core.inversion import face_encoder
+from dynode_pack.dynode_core.checkpoints.load import load_generator
+from dynode_pack.dynode_core.faces.landmarks import FaceLandmarker
+from dynode_pack.dynode_core.faces.tracking import track_face
+from dynode_pack.dynode_core.inversion import IdentityNetwork, face_encoder, load_perceptual
 from dynode_pack.dynode_core.inversion.face_encoder import (
     CELLS,
     EMBEDDING,
+    EXPRESSION,
     GROUP_STARTS,
     MAP_CHANNELS,
     SIDE,
     THUMBNAIL,
     FaceEncoder,
     Looks,
-    first_guess,
+    expression_of,
     look_at,
     read_face_encoder,
     save_face_encoder,
 )
+from dynode_pack.dynode_core.inversion.first_guess import first_guess
+from dynode_pack.dynode_core.layout import network_to_pictures
+from dynode_pack.dynode_core.model_files import find_identity, find_landmarker, find_perceptual
+from dynode_pack.dynode_core.types import AlignedClip
+from dynode_pack.dynode_core.video import TensorClip
 
 FAMILY = "mobile_stylegan-ffhq-1024"
 MOST_BYTES = 15 * 10**6
@@ -62,9 +73,13 @@ def _faces(count: int, side: int = SIDE) -> torch.Tensor:
     return F.interpolate(coarse, side, mode="bicubic").clamp(-1, 1)
 
 
+def _seen(faces: torch.Tensor, seen: Seen) -> Looks:
+    return look_at(faces, torch.full((len(faces), EXPRESSION), 0.1), seen, seen)
+
+
 def test_rows_of_a_group_share_a_code_and_groups_differ(encoder):
     seen = Seen()
-    looks = look_at(_faces(2), seen, seen)
+    looks = _seen(_faces(2), seen)
     assert [tuple(x.shape) for x in looks.maps] == [(2, channels, CELLS**2) for channels in MAP_CHANNELS]
     assert looks.thumbnail.shape == (2, 3 * THUMBNAIL**2) and looks.embedding.shape == (2, EMBEDDING)
     codes = encoder(looks)
@@ -76,40 +91,40 @@ def test_rows_of_a_group_share_a_code_and_groups_differ(encoder):
 
 def test_a_face_has_one_answer_alone_or_among_others_again_and_again(encoder):
     faces, seen = _faces(3), Seen()
-    together = encoder(look_at(faces, seen, seen))
-    assert torch.equal(together, encoder(look_at(faces, seen, seen)))
-    torch.testing.assert_close(encoder(look_at(faces[1:2], seen, seen)), together[1:2], rtol=1e-4, atol=1e-5)
+    together = encoder(_seen(faces, seen))
+    assert torch.equal(together, encoder(_seen(faces, seen)))
+    torch.testing.assert_close(encoder(_seen(faces[1:2], seen)), together[1:2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [64, 100, 250, 512])
 def test_the_size_of_the_picture_hardly_matters(encoder, side):
     seen = Seen()
-    smooth, same = (encoder(look_at(_faces(1, size), seen, seen)) for size in (512, side))
-    other = encoder(look_at(_faces(2, 512)[1:], seen, seen))
+    smooth, same = (encoder(_seen(_faces(1, size), seen)) for size in (512, side))
+    other = encoder(_seen(_faces(2, 512)[1:], seen))
     assert (same - smooth).norm() < 0.2 * (other - smooth).norm()
 
 
 def test_every_kind_of_feature_counts(encoder):
     seen = Seen()
-    looks = look_at(_faces(1), seen, seen)
+    looks = _seen(_faces(1), seen)
     codes = encoder(looks)
-    without = [
-        Looks((torch.zeros_like(looks.maps[0]), looks.maps[1]), looks.thumbnail, looks.embedding),
-        Looks((looks.maps[0], torch.zeros_like(looks.maps[1])), looks.thumbnail, looks.embedding),
-        Looks(looks.maps, torch.zeros_like(looks.thumbnail), looks.embedding),
-        Looks(looks.maps, looks.thumbnail, torch.zeros_like(looks.embedding)),
-    ]
+    maps = looks.maps
+    changes = [{"maps": (torch.zeros_like(maps[0]), maps[1])}, {"maps": (maps[0], torch.zeros_like(maps[1]))}]
+    changes += [{name: torch.zeros_like(getattr(looks, name))} for name in ("thumbnail", "embedding", "expression")]
+    without = [replace(looks, **change) for change in changes]
     assert all(not torch.allclose(encoder(less), codes, atol=1e-4) for less in without)
 
 
-def test_a_rendering_that_equals_the_face_changes_nothing_and_another_one_corrects(encoder):
-    seen, faces = Seen(), _faces(2)
-    first = first_guess(encoder, faces[:1], SimpleNamespace(), seen, seen, renderings=0)
-    same = SimpleNamespace(synthesize=lambda codes, size: faces[:1])
-    torch.testing.assert_close(first_guess(encoder, faces[:1], same, seen, seen), first)
-    other = SimpleNamespace(synthesize=lambda codes, size: faces[1:])
-    expected = 2 * first - encoder(look_at(faces[1:], seen, seen))
-    torch.testing.assert_close(first_guess(encoder, faces[:1], other, seen, seen), expected, rtol=1e-4, atol=1e-5)
+def test_expressions_are_measured_from_the_faces_seen_and_bounded(encoder):
+    still = torch.zeros(1, EXPRESSION)
+    seen = look_at(_faces(1), still, *[Seen()] * 2)
+    mean, moved = encoder(seen), still.clone()
+    moved[0, 3], moved[0, -1] = 2.0, 10.0
+    changed = encoder(replace(seen, expression=moved)) - mean
+    groups = encoder.moved.weight[:, 3] * 2 + encoder.moved.weight[:, -1] * 4
+    torch.testing.assert_close(changed, encoder.to_rows(groups.view(1, -1, 512)), rtol=1e-3, atol=1e-4)
+    shapes, pose = np.arange(52.0)[None] / 52, np.array([[5.0, -3.0, 9.0]])
+    assert expression_of(shapes, pose)[0, [0, 50, 51, 52]].tolist() == pytest.approx([1 / 52, 51 / 52, 5, -3])
 
 
 def test_a_written_encoder_gives_the_same_codes_within_half_precision(encoder, tmp_path):
@@ -117,7 +132,7 @@ def test_a_written_encoder_gives_the_same_codes_within_half_precision(encoder, t
     save_face_encoder(encoder, path, FAMILY, {"pictures": "0"})
     assert path.stat().st_size < MOST_BYTES
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.safetensors"]
-    looks = look_at(_faces(2), seen, seen)
+    looks = _seen(_faces(2), seen)
     torch.testing.assert_close(read_face_encoder(path)(looks), encoder(looks), rtol=0.02, atol=0.01)
 
 
@@ -135,3 +150,33 @@ def test_files_of_another_kind_and_damaged_ones_are_refused(encoder, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="damaged"):
         read_face_encoder(path)
+
+
+@pytest.mark.weights
+def test_the_shipped_encoder_recognises_generated_faces_and_is_chosen_where_all_it_needs_is_there() -> None:
+    assert face_encoder.SHIPPED_FILE.stat().st_size < MOST_BYTES
+    identity_file = find_identity()
+    assert identity_file is not None
+    generator, identity = load_generator(), IdentityNetwork(identity_file)
+    perceptual = load_perceptual(find_perceptual())
+    wanted = generator.map(
+        torch.randn(3, generator.z_dim, generator=torch.Generator().manual_seed(5)), truncation_psi=0.8
+    )
+    with torch.no_grad():
+        faces = torch.cat([generator.synthesize(code[None], size=512).clamp(-1, 1) for code in wanted])
+    clip = TensorClip(network_to_pictures(faces), Fraction(25))
+    with FaceLandmarker(find_landmarker()) as landmarker:
+        track = track_face(clip, landmarker)
+    quad = np.array([(0, 0), (0, 512), (512, 512), (512, 0)], float)
+    aligned = AlignedClip(clip, np.tile(quad, (3, 1, 1)), track)
+    guess = first_guess(aligned, generator, perceptual=perceptual, identity=identity)
+    assert (guess.name, guess.sees_expressions) == ("face encoder", True)
+    coarse = slice(0, 10)
+    for k in range(3):
+        found = guess.code_of(faces[k : k + 1], k)
+        assert found.shape == (1, generator.num_ws, generator.w_dim)
+        error = (found[0, coarse] - wanted[k, coarse]).norm() / (wanted[k, coarse] - generator.w_avg).norm()
+        assert error < 0.85, f"face {k}: {error:.2f} of the distance to the mean code"
+    blind = replace(aligned, track=replace(track, blendshapes=None))
+    assert first_guess(blind, generator, perceptual=perceptual, identity=identity).name == "thumbnail"
+    assert first_guess(aligned, generator, perceptual=perceptual).name == "thumbnail"

@@ -19,7 +19,7 @@ from dynode_pack.dynode_core.inversion import IdentityNetwork, InversionSettings
 from dynode_pack.dynode_core.inversion.anchor import choose_anchor
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.expression_shift import STRENGTH_PER_BLENDSHAPE, expression_shift
-from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
+from dynode_pack.dynode_core.inversion.joint import JointStage, low_rank, refine_together
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss
 from dynode_pack.dynode_core.inversion.settings import QUALITIES
 from dynode_pack.dynode_core.ode import fit_trajectory, solve_at_times
@@ -282,3 +282,25 @@ def test_few_keyframes_are_visited_more_often_while_weights_are_tuned():
     assert last_visits(least) == QUALITIES["normal"].joint[-1].visits < last_visits(5) == least // 5
     assert last_visits(5, tune=False) == last_visits(5, can_tune=False) == last_visits(least)
     assert last_visits(5, max_steps=2) == 2
+
+
+def test_offsets_of_low_rank_span_few_dimensions_and_stay_near() -> None:
+    random = torch.Generator().manual_seed(3)
+    basis, amounts = torch.randn(2, 4, 8, generator=random), torch.randn(6, 2, generator=random)
+    codes = 0.3 + torch.einsum("kr,rld->kld", amounts, basis)
+    torch.testing.assert_close(low_rank(codes, 2), codes, atol=1e-5, rtol=1e-5)
+    noisy = codes + 0.01 * torch.randn(codes.shape, generator=random)
+    found = low_rank(noisy, 2)
+    offsets = (found - found.mean(dim=0)).flatten(1)
+    assert int(torch.linalg.matrix_rank(offsets, atol=1e-4)) == 2
+    assert float((found - codes).norm()) < 0.8 * float((noisy - codes).norm())
+
+
+def test_inversion_with_a_rank_leaves_the_codes_in_few_dimensions() -> None:
+    generator = tiny_mobile()
+    aligned, _ = _clip_of(generator, 6)
+    settings = InversionSettings("draft", keyframe_every=1, max_steps=3, offset_rank=1)
+    found = invert_clip(aligned, generator, settings, perceptual=None)
+    coordinates = measure_code_space(generator).encode(found.w_plus).flatten(1)
+    values = torch.linalg.svdvals(coordinates - coordinates.mean(dim=0))
+    assert values[1] < 1e-3 * values[0]

@@ -1,46 +1,92 @@
-"""Where the search for a code starts: at the guess of an encoder or of the fit on thumbnails, or at the mean code."""
+"""Where the search for a code starts: at the guess of an encoder, or at the mean code."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..generators.protocol import Generator
+from ..types import AlignedClip
 from .encoders import StyleEncoder
+from .face_encoder import LOOKS_THROUGH, expression_of, look_at, shipped_face_encoder
+from .identity_loss import IdentityNetwork
+from .perceptual import PerceptualDistance
 from .thumbnail_encoder import load_thumbnail_encoder
 
+Guess = Callable[[Tensor, int], Tensor]
+"""`(1, 3, S, S)` in [-1, 1] and the number of the frame that it shows, to `(1, L, D)` float32 on the same device."""
 
+
+@dataclass(frozen=True)
 class FirstGuess:
-    """Faces to codes of one generator.
+    """Frames of one clip to codes of one generator."""
+
+    name: str
+    """For reports and cache keys."""
+    sees_expressions: bool
+    """Whether guesses open the mouth where the frame does: thumbnails tell little of that."""
+    code_of: Guess
+
+
+def first_guess(
+    aligned: AlignedClip,
+    generator: Generator,
+    encoder: StyleEncoder | None = None,
+    *,
+    perceptual: PerceptualDistance | None = None,
+    identity: IdentityNetwork | None = None,
+) -> FirstGuess:
+    """The best guess that there is for a clip.
 
     Args:
-        generator: whose codes.
-        encoder: e4e, pSp or ReStyle, on the generator's device; None takes the fit that ships for the generator's
-            family, or w_avg where there is none.
+        encoder: e4e, pSp or ReStyle, on the generator's device. None takes what ships for the generator's family: the
+            face encoder where its two networks are there and frames have blendshapes and pose, else the fit on
+            thumbnails. For other families it is w_avg.
+        perceptual, identity: what the face encoder looks through, on the generator's device.
     Raises:
         ValueError: the encoder writes codes of another generator.
     """
+    if encoder is not None:
+        name = f"{encoder.network.kind} {encoder.encoder_id}"
+        return FirstGuess(name, True, torch.no_grad()(_by_encoder(encoder, generator)))
+    by_looks = _by_looks(aligned, generator, perceptual, identity)
+    if by_looks is not None:
+        return FirstGuess("face encoder", True, torch.no_grad()(by_looks))
+    return FirstGuess("thumbnail", False, torch.no_grad()(_by_thumbnail(generator)))
 
-    def __init__(self, generator: Generator, encoder: StyleEncoder | None = None) -> None:
-        self._generator, self._encoder = generator, encoder
-        self._rows = None if encoder is None else list(encoder.rows_for(generator))
-        self._thumbnails = load_thumbnail_encoder(generator.family) if encoder is None else None
 
-    @property
-    def guess_id(self) -> str:
-        """For cache keys."""
-        return "" if self._encoder is None else self._encoder.encoder_id
+def _by_encoder(encoder: StyleEncoder, generator: Generator) -> Guess:
+    rows = list(encoder.rows_for(generator))
+    return lambda face, frame: encoder.encode(face, generator)[:, rows]
 
-    @property
-    def sees_expressions(self) -> bool:
-        """Whether guesses open the mouth where the picture does: thumbnails tell little of that."""
-        return self._encoder is not None
 
-    @torch.no_grad()
-    def __call__(self, face: Tensor) -> Tensor:
-        """`(1, 3, S, S)` in [-1, 1] to `(1, L, D)` float32, on the generator's device."""
-        generator = self._generator
-        if self._encoder is not None:
-            return self._encoder.encode(face.to(generator.device), generator)[:, self._rows]
-        w = generator.w_avg[None] if self._thumbnails is None else self._thumbnails(face.cpu()).to(generator.device)
+def _by_looks(
+    aligned: AlignedClip,
+    generator: Generator,
+    perceptual: PerceptualDistance | None,
+    identity: IdentityNetwork | None,
+) -> Guess | None:
+    """None where something is missing that the face encoder needs."""
+    track = aligned.track
+    if perceptual is None or identity is None or (perceptual.name, identity.name) != LOOKS_THROUGH:
+        return None
+    if track.blendshapes is None or track.pose_deg is None:
+        return None
+    encoder = shipped_face_encoder(generator.family)
+    if encoder is None:
+        return None
+    encoder, expressions = encoder.to(generator.device), expression_of(track.blendshapes, track.pose_deg)
+    return lambda face, frame: encoder(look_at(face, expressions[frame : frame + 1], perceptual, identity))
+
+
+def _by_thumbnail(generator: Generator) -> Guess:
+    encoder = load_thumbnail_encoder(generator.family)
+
+    def code_of(face: Tensor, frame: int) -> Tensor:
+        w = generator.w_avg[None] if encoder is None else encoder(face.cpu()).to(generator.device)
         return w[:, None].expand(-1, generator.num_ws, -1)
+
+    return code_of

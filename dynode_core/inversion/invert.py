@@ -30,7 +30,7 @@ from .code_space import SharedRows, measure_code_space
 from .emphasis import emphasis_map, has_mesh
 from .encoders import StyleEncoder
 from .expression_shift import expression_shift
-from .first_guess import FirstGuess
+from .first_guess import FirstGuess, first_guess
 from .identity_loss import IdentityNetwork
 from .joint import JointResult, JointStage, LossOf, refine_together
 from .keyframes import choose_keyframes, crop_coordinates
@@ -75,7 +75,8 @@ def invert_clip(
     """
     settings = settings or InversionSettings()
     indices = choose_keyframes(aligned, settings.keyframe_every, settings.max_keyframes)
-    judges, guess = Judges(perceptual, identity), FirstGuess(generator, encoder)
+    judges = Judges(perceptual, identity)
+    guess = first_guess(aligned, generator, encoder, perceptual=perceptual, identity=identity)
     expressions = {} if guess.sees_expressions else expressions or {}
     with reuse_large_blocks():
         run = _Run(aligned, generator, settings, judges, guess, expressions, TensorCache(cache_dir), progress, indices)
@@ -97,7 +98,7 @@ def invert_clip(
             "loss": [round(loss, 5) for loss in joint.losses],
             "perceptual": perceptual.name if perceptual is not None else "none",
             "identity": identity.name if identity is not None else "none",
-            "encoder": "none" if encoder is None else encoder.network.kind,
+            "start": guess.name,
             "tuned": joint.tuning is not None,
             "quality": settings.quality,
             "space": settings.space,
@@ -169,7 +170,7 @@ class _Run:
         key = content_key([key, *self._targets, start])
         result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
-            key = content_key([key, f"{stage} {TUNED_SIZE}"])
+            key = content_key([key, f"{stage} {TUNED_SIZE} {self._settings.offset_rank}"])
             found = _unpacked(self._cache.get(key), start)
             if found is None:
                 found = self._refine(result, stage, key)
@@ -197,7 +198,7 @@ class _Run:
         if code is None:
             code = optimise_code(
                 self._problem(k),
-                self._guess(self._target(k)),
+                self._guessed(k),
                 self._first,
                 loss_target=self._settings.loss_target,
                 on_step=lambda image: self._show(k, image),
@@ -207,8 +208,8 @@ class _Run:
 
     def _guesses(self, code: Tensor) -> Tensor:
         """`(K, L, D)`: the anchor's code, moved by what the encoder and the blendshapes see change from there."""
-        there = self._guess(self._target(self._anchor))
-        codes = [code + (self._guess(self._target(k)) - there) for k in range(len(self._indices))]
+        there = self._guessed(self._anchor)
+        codes = [code + (self._guessed(k) - there) for k in range(len(self._indices))]
         shift = expression_shift(self._aligned, self._indices, self._expressions, code.shape[1], self._anchor)
         return torch.cat(codes) + shift.to(code)
 
@@ -227,16 +228,20 @@ class _Run:
             self._space,
             tuning=before.tuning,
             loss_target=self._settings.loss_target if is_last else 0.0,
+            offset_rank=self._settings.offset_rank,
             penalty=functools.partial(code_penalty, weights=replace(weights, size=weights.joint_size)),
             resume=saved,
             on_step=self._show,
             on_round=lambda state: self._cache.put(round_key, state),
         )
 
+    def _guessed(self, k: int) -> Tensor:
+        return self._guess.code_of(self._target(k), int(self._indices[k]))
+
     def _base_key(self, k: int) -> str:
         """Of the code that keyframe `k` gets alone."""
         settings = f"{self._first}{self._settings.loss_target}{self._weights}{self._settings.space}"
-        settings += self._guess.guess_id
+        settings += self._guess.name
         detail = str(self._detail_px if self._settings.together else self._detail_px[k])
         seen = [torch.from_numpy(self._landmarks[self._indices[k]].astype(np.float32)), self._targets[k]]
         return content_key([self._generator.generator_id, self._judges.names, settings, detail, *seen])

@@ -91,6 +91,7 @@ def refine_together(
     tuning: Tuning | None = None,
     loss_target: float = 0.0,
     penalty: Callable[[Tensor], Tensor] | None = None,
+    offset_rank: int = 0,
     seed: int = 0,
     resume: Mapping[str, Tensor] | None = None,
     on_step: StepCallback,
@@ -106,6 +107,8 @@ def refine_together(
         tuning: the result of an earlier stage, to go on from.
         loss_target: a keyframe whose loss is at most this is left alone from then on.
         penalty: of `(1, L, D)` coordinates in `space`, `(1,)`: added to the loss.
+        offset_rank: after each round the offsets of the codes from their mean are reduced to their so many main
+            directions (after Xu et al.: a base and offsets; that they are of low rank is ours); 0 leaves them free.
         seed: of the order of the visits.
         resume: what `on_round` received, to go on from there.
         on_step: called after every visit.
@@ -118,11 +121,12 @@ def refine_together(
     codes, learns = _CodeAdam(space.encode(w_plus), stage.code_rate), bool(stage.code_rate or stage.weight_rate)
     optimiser = weight_adam(tuned, stage.weight_rate) if stage.weight_rate else None
     state = _State(codes, tuned, optimiser, [math.inf] * len(w_plus))
-    for step in range(state.restore(resume), len(visits)):
-        k, losses = visits[step], state.losses
+    losses = state.losses
+
+    def visit(k: int, step: int) -> None:
         if losses[k] <= loss_target:
             on_step(k, None)
-            continue
+            return
         coordinates = codes.of(k)
         with torch.set_grad_enabled(learns):
             images = render(space.decode(coordinates))
@@ -130,7 +134,7 @@ def refine_together(
         losses[k] = loss.item()
         on_step(k, images.detach())
         if not learns:
-            continue
+            return
         scale = warm_up_and_cosine(step, len(visits), _WARM_UP_STEPS)
         if optimiser is not None:
             optimiser.zero_grad()
@@ -142,9 +146,22 @@ def refine_together(
         if optimiser is not None:
             optimiser.step()
         codes.step(k, coordinates.grad, scale)
-        if on_round is not None and (step + 1) % len(w_plus) == 0:
-            on_round(state.tensors(step + 1))
+
+    for step in range(state.restore(resume), len(visits)):
+        visit(visits[step], step)
+        if (step + 1) % len(w_plus) == 0:
+            if offset_rank:
+                codes.values.copy_(low_rank(codes.values, offset_rank))
+            if on_round is not None:
+                on_round(state.tensors(step + 1))
     return JointResult(space.decode(codes.values), as_tuning(tuned) if tuned else None, tuple(state.losses))
+
+
+def low_rank(coordinates: Tensor, rank: int) -> Tensor:
+    """The nearest `(K, L, D)` whose offsets from their mean span at most `rank` dimensions."""
+    mean = coordinates.mean(dim=0, keepdim=True)
+    u, s, v = torch.linalg.svd((coordinates - mean).flatten(1), full_matrices=False)
+    return mean + ((u[:, :rank] * s[:rank]) @ v[:rank]).view_as(coordinates)
 
 
 def _order(count: int, rounds: int, seed: int) -> list[int]:

@@ -68,6 +68,8 @@ class InversionSettings:
     weights: LossWeights = field(default_factory=LossWeights)
     space: str = NEAR_W
     """One of `SPACES`."""
+    offset_rank: int = 0
+    """Dimensions in which the codes of a clip may differ from their mean (see `joint.refine_together`); 0: any."""
     together: bool = True
     """False finds each keyframe alone, by the steps of the first one: to measure what refining them together is
     worth."""
@@ -82,10 +84,9 @@ class InversionSettings:
                 f"keyframe_every = {self.keyframe_every} and max_keyframes = {self.max_keyframes}: use 0 for "
                 "automatic, else at least 1 and 2."
             )
-        if self.max_steps < 0 or self.loss_target < 0:
-            raise ValueError(
-                f"max_steps = {self.max_steps} and loss_target = {self.loss_target} should not be negative."
-            )
+        for name in ("max_steps", "loss_target", "offset_rank"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name} should not be negative, but is {value}.")
 
     @property
     def loss_weights(self) -> LossWeights:
