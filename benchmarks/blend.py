@@ -5,8 +5,8 @@
     python benchmarks/blend.py memory --seconds 10 600 --out benchmarks/results/blend-memory.json
 
 No generator is needed: the "rendered" face is the crop itself, softened, darkened and lit from one side, and the
-"edited" one has a dark spot on the mouth more. `quality` finds faces with mediapipe (`requirements-models.txt` has its
-file).
+"edited" one has a dark spot on the mouth more, which the optical flow of the clip carries along. `quality` finds faces
+with mediapipe (`requirements-models.txt` has its file).
 Each entry of `speed` is the least of --repeats; processor time stands beside wall time, which a busy machine spoils.
 """
 
@@ -59,13 +59,14 @@ VARIANTS: dict[str, BlendSettings] = {
 class StandInFaces:
     """Altered crops of a clip in place of a generator's pictures."""
 
-    def __init__(self, aligned: AlignedClip, times: np.ndarray, size: int) -> None:
+    def __init__(self, aligned: AlignedClip, times: np.ndarray, size: int, spots: np.ndarray | None = None) -> None:
         self.aligned, self.times, self.size, self.fps = aligned, times, size, aligned.clip.fps
         self.num_frames = len(times)
+        self.spots = mouths(aligned.track) if spots is None else spots
 
     def read(self, start: int, stop: int) -> Tensor:
         """With the edit: the spot stays on the mouth, as an edit of a face does."""
-        centres = torch.from_numpy(self._mouths(self._nearest(start, stop))).float()
+        centres = torch.from_numpy(self._in_crop(self._nearest(start, stop))).float()
         grid = (torch.arange(self.size) + 0.5) / self.size
         across = grid[None, None, :] - centres[:, 0, None, None]
         down = grid[None, :, None] - centres[:, 1, None, None]
@@ -81,11 +82,9 @@ class StandInFaces:
     def _nearest(self, start: int, stop: int) -> np.ndarray:
         return np.abs(self.aligned.clip.frame_times[None] - self.times[start:stop, None]).argmin(axis=1)
 
-    def _mouths(self, frames: np.ndarray) -> np.ndarray:
-        """`(n, 2)` middle of the mouth where the crop is the unit square."""
-        points = self.aligned.track.landmarks[frames]
-        lips = points[:, [13, 14] if points.shape[1] > 68 else slice(48, 68)]
-        middle = np.concatenate([lips.mean(axis=1), np.ones((len(frames), 1))], axis=1)
+    def _in_crop(self, frames: np.ndarray) -> np.ndarray:
+        """`(n, 2)` places of the spot where the crop is the unit square."""
+        middle = np.concatenate([self.spots[frames], np.ones((len(frames), 1))], axis=1)
         mapped = np.einsum("nij,nj->ni", quad_to_crop_matrices(self.aligned.quads[frames], 1), middle)
         return mapped[:, :2] / mapped[:, 2:]
 
@@ -197,15 +196,41 @@ def quality_of(path: Path, seconds: float) -> dict[str, dict[str, float]]:
         aligned = align_clip(clip, landmarker)
     source = clip.read(range(clip.num_frames))
     flows = [estimate_flow(a, b) for a, b in zip(source, source[1:], strict=False)]
-    results = {"source": {"warp_error": round(warp_error(source, flows, aligned, BlendSettings()), 3), "seam": 0.0}}
+    spots = carried(mouths(aligned.track)[0], flows, source.shape[1:3])
+    faces = GivenFaces(StandInFaces(aligned, clip.frame_times, 512, spots), clip.frame_times)
+    results = {}
     for name, settings in VARIANTS.items():
-        faces = StandInFaces(aligned, clip.frame_times, 512)
         made = torch.cat([frames for _, frames in blend_clip(aligned, faces, settings)])
+        before = warp_error(source, flows, aligned, settings)
+        after = warp_error(made, flows, aligned, settings)
         results[name] = {
-            "warp_error": round(warp_error(made, flows, aligned, settings), 3),
+            "warp_error": round(after, 3),
+            "warp_error_of_source": round(before, 3),
+            "times_that_of_source": round(after / before, 3),
             "seam": round(seam(made - source, aligned, settings), 3),
         }
     return results
+
+
+def mouths(track: FaceTrack) -> np.ndarray:
+    """`(T, 2)` middle of the mouth, pixels."""
+    return track.landmarks[:, [13, 14] if track.landmarks.shape[1] > 68 else slice(48, 68)].mean(axis=1)
+
+
+def carried(place: np.ndarray, flows: list[FlowPair], frame_size: tuple[int, ...]) -> np.ndarray:
+    """`(T, 2)` pixels: where the skin at a `(2,)` place of the first frame goes.
+
+    The middle of the landmarks of a mouth is another bit of skin in each frame when the mouth twists; a spot there
+    slides over the face, which counts as flicker whoever puts it there.
+    """
+    height, width = frame_size
+    reach = round(0.02 * height)
+    places = [np.asarray(place, dtype=np.float64)]
+    for flow in flows:
+        x, y = places[-1].astype(int)
+        around = resize_flow(flow.forward, height, width)[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]
+        places.append(places[-1] + around.reshape(-1, 2).mean(axis=0))
+    return np.stack(places)
 
 
 def region_masks(aligned: AlignedClip, settings: BlendSettings) -> list[Tensor]:
