@@ -64,7 +64,7 @@ def invert_clip(
         encoder: e4e, pSp or ReStyle on the same device, whose guess is where the search starts; None starts from what
             ships for this family, or from w_avg.
         expressions: directions by name; those whose strength blendshapes tell ("mouth open", "eyes closed", "smile")
-            show each keyframe where to start (see `expression_shift`). Not asked where there is an encoder.
+            show each keyframe where to start (see `expression_shift`). Not asked where an `encoder` is given.
         cache_dir: finished keyframes are kept here and found again.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Returns:
@@ -77,9 +77,10 @@ def invert_clip(
     indices = choose_keyframes(aligned, settings.keyframe_every, settings.max_keyframes)
     judges = Judges(perceptual, identity)
     guess = first_guess(aligned, generator, encoder, perceptual=perceptual, identity=identity)
-    expressions = {} if guess.sees_expressions else expressions or {}
     with reuse_large_blocks():
-        run = _Run(aligned, generator, settings, judges, guess, expressions, TensorCache(cache_dir), progress, indices)
+        run = _Run(
+            aligned, generator, settings, judges, guess, expressions or {}, TensorCache(cache_dir), progress, indices
+        )
         joint = run.all_codes()
     w_plus = joint.w_plus.float().cpu()
     check_finite("The codes that inversion found", w_plus)
@@ -211,7 +212,7 @@ class _Run:
         there = self._guessed(self._anchor)
         codes = [code + (self._guessed(k) - there) for k in range(len(self._indices))]
         shift = expression_shift(self._aligned, self._indices, self._expressions, code.shape[1], self._anchor)
-        return torch.cat(codes) + shift.to(code)
+        return torch.cat(codes) + self._guess.shift_share * shift.to(code)
 
     def _refine(self, before: JointResult, stage: JointStage, key: str) -> JointResult:
         """One joint stage; after each round its state is kept, so that a cancelled one goes on there."""
