@@ -29,9 +29,9 @@ class FirstGuess:
     shift_share: float
     """How much of `expression_shift` is wanted on top: all where guesses come from thumbnails, which tell little of
     expressions. Encoders see these, but a search that starts beyond a wide open mouth ends with one more often.
-    Measured on one second with a scream and a grin, 7 keyframes, face encoder with 0 / .5 / 1 of it and thumbnails with 1 (equal
-    steps, one run each): identity .787 / .785 / .769 / .742, ST-LPIPS .034 / .033 / .040 / .037, error of jawOpen .17 /
-    .12 / .17 / .26, of the smile .21 / .08 / .09 / .18, editability .47 / .40 / .06 / .29."""
+    Measured on one second with a scream and a grin, 7 keyframes, face encoder with 0 / .5 / 1 of it and thumbnails
+    with 1 (equal steps, one run each): identity .787 / .785 / .769 / .742, ST-LPIPS .034 / .033 / .040 / .037, error
+    of jawOpen .17 / .12 / .17 / .26, of the smile .21 / .08 / .09 / .18, editability .47 / .40 / .06 / .29."""
     code_of: Guess
 
 
