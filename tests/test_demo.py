@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import demo
 from comfy_client import NodeRun, Run
@@ -37,6 +40,9 @@ def test_clip_goes_in_and_the_main_branch_stays_as_it_was() -> None:
     assert prompt["1"]["inputs"]["file"] == "mine.mp4"
     assert prompt["2"] == workflow()["2"] and prompt["3"] == workflow()["3"]
     assert before == workflow(), "the prompt that was handed in was changed"
+    edited = before | {"8": {"class_type": "DynODE_EditFirstLatent", "inputs": {"strength": 3}}}
+    assert demo.set_up(edited, "mine.mp4", [0.0])["8"]["inputs"]["strength"] == 3
+    assert demo.set_up(edited, "mine.mp4", [0.0], -2.0)["8"]["inputs"]["strength"] == -2.0
 
 
 def test_sheet_branches_differ_only_in_the_edit() -> None:
@@ -67,3 +73,16 @@ def test_progress_in_a_file_is_a_few_lines_per_node() -> None:
     printed = stream.getvalue().splitlines()
     assert [line.split()[-3] for line in printed[:-1]] == ["25", "50", "75"]
     assert printed[-1].split() == ["Invert", "12.3", "s"]
+
+
+def test_a_part_of_a_clip_keeps_its_frames_and_its_rate(tmp_path: Path) -> None:
+    from dynode_pack.dynode_core.video import FileClip, VideoWriter
+
+    grey = torch.linspace(0.2, 0.8, 20)[:, None, None, None].expand(20, 32, 48, 3)
+    with VideoWriter(tmp_path / "whole.mp4", Fraction(24000, 1001), (32, 48)) as writer:
+        writer.write(grey.contiguous())
+    demo.cut(tmp_path / "whole.mp4", tmp_path / "part.mp4", 0.2, 0.5)
+    part, first = FileClip(tmp_path / "part.mp4"), 5  # frame 4 is shown at 0.167 s, frame 5 at 0.209 s
+    assert (part.num_frames, part.height, part.width, part.fps) == (7, 32, 48, Fraction(24000, 1001))
+    shown = part.read(list(range(7))).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(shown, grey[first : first + 7].mean(dim=(1, 2, 3)), atol=0.02, rtol=0)
