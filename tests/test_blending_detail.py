@@ -98,6 +98,20 @@ def test_detail_of_what_stands_before_the_face_is_not_kept() -> None:
     assert float(kept[18:40, 35:55].amin(dim=0).max()) < 0.05 and float(kept[60:70, 30:60].min()) > 0.95
 
 
+def test_lines_that_the_source_has_elsewhere_are_not_kept_and_sharper_ones_at_the_same_place_are() -> None:
+    region = face_region()
+    mask, source = region.mask, drawing()[region.slices()]
+    base = blurred(drawing(), 0.8)[region.slices()]
+    base[:, 45:] = blurred(drawing(seed=1), 0.8)[region.slices()][:, 45:]
+    known = detail_of(base, mask)
+    kept = kept_detail(detail_of(source, mask), known, known, region)[0]
+    assert float(kept[40:56, 20:36].min()) > 0.95 and float(kept[40:56, 60:76].mean()) < 0.2
+    faint = 0.5 + 0.05 * (source - 0.5)
+    faint_base = detail_of(0.5 + 0.05 * (base - 0.5), mask)
+    kept = kept_detail(detail_of(faint, mask), faint_base, faint_base, region)[0]
+    assert float(kept[40:56, 60:76].min()) > 0.95  # the texture of skin is nowhere the same
+
+
 @pytest.mark.parametrize("mode", ["adaptive", "replace"])
 def test_an_edited_face_gets_the_sharpness_of_its_frame(mode: str) -> None:
     """A soft reconstruction; the edit redraws one half of it."""
