@@ -167,7 +167,6 @@ def speed_at(height: int, repeats: int) -> dict[str, dict[str, float]]:
 
         results["write"] = timed(write, 20, repeats)
         results["read"] = timed(lambda: list(FileClip(path).chunks(4)), 20, repeats)
-        results["read, blend and write"] = timed(lambda: blend_file(path, preset="fast"), 20, repeats)
     return results
 
 
@@ -315,13 +314,13 @@ def repeat_clip(source: Path, target: Path, times: int) -> None:
                 out.mux(packet)
 
 
-def blend_file(path: Path, *, preset: str = "ultrafast") -> dict[str, float]:
+def blend_file(path: Path) -> dict[str, float]:
     """Read, blend (the face of the synthetic clip) and write one file; peak memory in MB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clip = FileClip(path)
     aligned, faces = repeated(moving_clip(clip.height, 5), clip)
     wall, processor = time.perf_counter(), time.process_time()
-    with VideoWriter(path.with_name("out.mp4"), clip.fps, preset=preset) as writer:
+    with VideoWriter(path.with_name("out.mp4"), clip.fps, preset="ultrafast") as writer:
         for _, frames in blend_clip(aligned, faces, BlendSettings()):
             writer.write(frames)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
