@@ -117,7 +117,7 @@ def test_bad_input_is_one_line_and_status_2(
         ("--extrapolate -1", "extrapolate_s should be 0"),
         ("--keyframe-every -1", "keyframe_every = -1"),
         ("--max-keyframes 1", "max_keyframes = 1"),
-        ("--max-steps -1", "max_steps = -1"),
+        ("--max-steps -1", "max_steps should not be negative, but is -1"),
         ("--dilate 2", "dilate should lie between"),
         ("--feather nan", "feather should lie between"),
         ("--crf 52", "--crf should be at least 0 and at most 51"),
