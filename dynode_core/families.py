@@ -26,6 +26,8 @@ from torch import Tensor
 STYLEGAN2, MOBILE = "stylegan2", "mobile_stylegan"
 UNKNOWN = "unknown"
 """Data set of a generator whose file does not name it: nothing is known to speak against a direction."""
+SHIPPED_FAMILY = "mobile_stylegan-ffhq-1024"
+"""Of the default generator, for which directions and encoders ship."""
 _W_SUFFIX = "-w"
 UNKNOWN_W = UNKNOWN + _W_SUFFIX
 """Family of a direction of which nobody said what it was made for."""

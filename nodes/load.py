@@ -10,6 +10,7 @@ from ..dynode_core.checkpoints.load import load_generator
 from ..dynode_core.generators.protocol import Compilable
 from . import model_folders, sockets
 from .devices import hold_generator, outside_inference_mode
+from .saved_files import stamp
 
 DEFAULT = "default (MobileStyleGAN FFHQ-1024)"
 
@@ -55,7 +56,7 @@ class LoadGenerator(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, generator_name: str | None, torch_compile: bool | None = False) -> Any:
         """ComfyUI gives None for what comes through a link: then what is linked tells whether it changed."""
-        return None if generator_name is None else _file_stamp(generator_name)
+        return stamp(model_folders.GENERATORS, generator_name)
 
     @classmethod
     @outside_inference_mode
@@ -69,17 +70,6 @@ class LoadGenerator(io.ComfyNode):
         if torch_compile and isinstance(generator, Compilable):
             generator.compile_synthesis()
         return io.NodeOutput(hold_generator(generator))
-
-
-def _file_stamp(generator_name: str) -> Any:
-    if generator_name == DEFAULT:
-        return DEFAULT
-    try:
-        return model_folders.file_stamp(
-            generator_name, model_folders.full_path(model_folders.GENERATORS, generator_name)
-        )
-    except FileNotFoundError:
-        return None
 
 
 NODES = [LoadGenerator]

@@ -10,6 +10,7 @@ from ..dynode_core.inversion.encoders import load_encoder
 from ..dynode_core.inversion.encoders.networks import KINDS
 from . import model_folders, sockets
 from .devices import hold_encoder, outside_inference_mode
+from .saved_files import stamp
 
 NO_FILES = "put files into models/stylegan2_encoders"
 """Shown instead of an empty list, which ComfyUI refuses."""
@@ -52,13 +53,7 @@ class LoadEncoder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, encoder_name: str | None, kind: str | None = BY_FILE) -> Any:
         """ComfyUI gives None for what comes through a link: then what is linked tells whether it changed."""
-        if encoder_name is None:
-            return None
-        try:
-            path = model_folders.full_path(model_folders.ENCODERS, encoder_name)
-        except FileNotFoundError:
-            return None
-        return model_folders.file_stamp(encoder_name, path)
+        return stamp(model_folders.ENCODERS, encoder_name)
 
     @classmethod
     @outside_inference_mode

@@ -177,9 +177,9 @@ def fit(encoder: FaceEncoder, looks: list[list[Looks]], shards: list[Shard], spa
     nothing = (wanted * deviations).square().sum()
     errors: dict[float, list[float]] = {}
     weights: dict[float, Tensor] = {}
+    seen_in_tests = [(features - mean) * factor - moved_tests @ to_features for features in tests]
     for ridge in RIDGES:
         weights[ridge] = torch.cholesky_solve(moments, torch.linalg.cholesky(gram + ridge * torch.eye(len(gram))))
-        seen_in_tests = [(features - mean) * factor - moved_tests @ to_features for features in tests]
         guesses = [features @ weights[ridge] + moved_tests @ to_codes for features in seen_in_tests]
         errors[ridge] = [float(((z - wanted) * deviations).square().sum() / nothing) for z in guesses]
         print(f"ridge {ridge:g}: error of w of held-out faces, undisturbed and disturbed: {errors[ridge]}", flush=True)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..families import SHIPPED_FAMILY
 from ..generators.mobile_stylegan import MobileStyleGAN
 from ..generators.protocol import Generator
 from ..generators.stylegan2 import StyleGAN2
@@ -25,7 +26,6 @@ from .safetensors_header import change_metadata, read_metadata
 from .tensors import load_safetensors
 
 FORMAT = "dynode-generator-1"
-MOBILE_FAMILY = "mobile_stylegan-ffhq-1024"
 CACHE_SUFFIX = ".dynode.safetensors"
 """Ending of the converted copy that is kept beside a foreign file."""
 
@@ -73,7 +73,7 @@ def convert_checkpoint(source: Path | str, target: Path | str) -> Path:
     if target.suffix != ".safetensors":
         raise ValueError(f"The converted file should end in .safetensors, but is {target.name!r}.")
     if source.suffix == ".xml":
-        state, architecture, family, config = read_random_face(source.parent), "mobile_stylegan", MOBILE_FAMILY, None
+        state, architecture, family, config = read_random_face(source.parent), "mobile_stylegan", SHIPPED_FAMILY, None
     elif container_kind(_head(source)) == "safetensors" and _is_ours(source):
         tensors, metadata = load_safetensors(source)
         state, architecture, family = tensors, metadata.get("architecture", ""), metadata.get("family", "")

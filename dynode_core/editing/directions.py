@@ -10,12 +10,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from ..families import SHIPPED_FAMILY
 from ..types import EditDirection
 from .direction_files import SUFFIXES, Edit, entry_names, is_direction_file, read_direction_file
 from .latent import W_FAMILY
 
 SHIPPED_FILE = Path(__file__).parent / "data" / "directions_mobile_stylegan_ffhq.safetensors"
-SHIPPED_FAMILY = "mobile_stylegan-ffhq-1024"
 _ENTRY = re.compile(r"(.+)\[(.+)\]", re.DOTALL)
 
 

@@ -23,12 +23,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..checkpoints.tensors import load_safetensors
+from ..families import SHIPPED_FAMILY
 from .identity_loss import IdentityNetwork, grid_of_points
 from .perceptual import PerceptualDistance
 
 FORMAT = "dynode-face-encoder-3"
 SHIPPED_FILE = Path(__file__).parent / "data" / "face_encoder_mobile_stylegan_ffhq.safetensors"
-SHIPPED_FAMILY = "mobile_stylegan-ffhq-1024"
 LOOKS_THROUGH = (PerceptualDistance.name, "face_recognition_sface_2021dec")
 """Names of the two networks."""
 SIDE = 128

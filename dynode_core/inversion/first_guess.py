@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..generators.protocol import Generator
@@ -55,11 +54,11 @@ def first_guess(
     """
     if encoder is not None:
         name = f"{encoder.network.kind} {encoder.encoder_id}"
-        return FirstGuess(name, 0.0, torch.no_grad()(_by_encoder(encoder, generator)))
+        return FirstGuess(name, 0.0, _by_encoder(encoder, generator))
     by_looks = _by_looks(aligned, generator, perceptual, identity)
     if by_looks is not None:
-        return FirstGuess("face encoder", 0.5, torch.no_grad()(by_looks))
-    return FirstGuess("thumbnail", 1.0, torch.no_grad()(_by_thumbnail(generator)))
+        return FirstGuess("face encoder", 0.5, by_looks)
+    return FirstGuess("thumbnail", 1.0, _by_thumbnail(generator))
 
 
 def _by_encoder(encoder: StyleEncoder, generator: Generator) -> Guess:

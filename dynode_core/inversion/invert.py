@@ -78,9 +78,8 @@ def invert_clip(
     judges = Judges(perceptual, identity)
     guess = first_guess(aligned, generator, encoder, perceptual=perceptual, identity=identity)
     with reuse_large_blocks():
-        run = _Run(
-            aligned, generator, settings, judges, guess, expressions or {}, TensorCache(cache_dir), progress, indices
-        )
+        cache = TensorCache(cache_dir)
+        run = _Run(aligned, generator, settings, judges, guess, expressions or {}, cache, progress, indices)
         joint = run.all_codes()
     w_plus = joint.w_plus.float().cpu()
     check_finite("The codes that inversion found", w_plus)
@@ -209,10 +208,9 @@ class _Run:
 
     def _guesses(self, code: Tensor) -> Tensor:
         """`(K, L, D)`: the anchor's code, moved by what the encoder and the blendshapes see change from there."""
-        there = self._guessed(self._anchor)
-        codes = [code + (self._guessed(k) - there) for k in range(len(self._indices))]
+        guesses = torch.cat([self._guessed(k) for k in range(len(self._indices))])
         shift = expression_shift(self._aligned, self._indices, self._expressions, code.shape[1], self._anchor)
-        return torch.cat(codes) + self._guess.shift_share * shift.to(code)
+        return code + (guesses - guesses[self._anchor]) + self._guess.shift_share * shift.to(code)
 
     def _refine(self, before: JointResult, stage: JointStage, key: str) -> JointResult:
         """One joint stage; after each round its state is kept, so that a cancelled one goes on there."""

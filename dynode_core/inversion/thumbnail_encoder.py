@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.tensors import load_tensors
+from ..families import SHIPPED_FAMILY
 
 SHIPPED_FILE = Path(__file__).parent / "data" / "thumbnail_encoder_mobile_stylegan_ffhq.safetensors"
 SIDE = 20
@@ -57,7 +58,7 @@ def fit_thumbnail_encoder(images: Tensor, w: Tensor, ridge: float) -> ThumbnailE
 
 def load_thumbnail_encoder(family: str) -> ThumbnailEncoder | None:
     """The shipped encoder, or None where none was fitted for this generator family."""
-    if family != "mobile_stylegan-ffhq-1024" or not SHIPPED_FILE.is_file():
+    if family != SHIPPED_FAMILY or not SHIPPED_FILE.is_file():
         return None
     tensors = load_tensors(SHIPPED_FILE)
     return ThumbnailEncoder(tensors["weight"].float(), tensors["mean"].float(), tensors["w_mean"].float())
