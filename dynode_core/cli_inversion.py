@@ -64,6 +64,7 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
         "--locality", type=float, metavar="X", default=defaults.locality_weight, help="weight of keeping other faces"
     )
     group.add_argument("--depth", type=int, metavar="PX", default=defaults.depth, help="tune weights up to this size")
+    group.add_argument("--per-shot", action="store_true", help="weights of its own for each shot of the clip")
     group.add_argument("--seed", type=int, metavar="N", default=defaults.seed, help="of the order of the visits")
 
 
@@ -76,6 +77,7 @@ def tune(options: argparse.Namespace) -> None:
         target=options.target,
         locality_weight=options.locality,
         depth=options.depth,
+        per_shot=options.per_shot,
         seed=options.seed,
     )
     aligned = load_artifact(options.aligned, AlignedClip)
@@ -83,7 +85,14 @@ def tune(options: argparse.Namespace) -> None:
     perceptual, identity = place.perceptual(), place.identity()
     with place.step("tune") as progress:
         result = tune_to_pivots(
-            aligned, codes, place.generator, settings, perceptual=perceptual, identity=identity, progress=progress
+            aligned,
+            codes,
+            place.generator,
+            settings,
+            perceptual=perceptual,
+            identity=identity,
+            cache_dir=place.cache_dir / "pivotal",
+            progress=progress,
         )
     place.say(result.report)
     save_artifact(result.codes, options.out)

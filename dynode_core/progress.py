@@ -20,3 +20,12 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, preview: np.ndarray | None = None) -> None:
     """Report to nobody."""
+
+
+def part_of(progress: Progress, before: int, whole: int) -> Progress:
+    """What a part of the work reports to, that begins after `before` units of the `whole`."""
+
+    def report(done: int, total: int, preview: np.ndarray | None = None) -> None:
+        progress(before + done, whole, preview)
+
+    return report

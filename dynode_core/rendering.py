@@ -16,7 +16,8 @@ from .generators.protocol import Generator
 from .generators.tuning import with_tuning
 from .layout import pictures_to_network
 from .memory import reuse_large_blocks
-from .types import TrajectorySample, Tuning
+from .tuned_weights import Tuning, stretches
+from .types import TrajectorySample
 
 
 @runtime_checkable
@@ -85,13 +86,15 @@ class RenderedFaces:
         return len(self.sample.times)
 
     def read(self, start: int, stop: int) -> Tensor:
-        return self._render(self.sample.w_plus[start:stop])
+        return self._render(self.sample.w_plus[start:stop], start)
 
     def read_base(self, start: int, stop: int) -> Tensor | None:
-        return self._render(self.sample.base_w_plus[start:stop])
+        return self._render(self.sample.base_w_plus[start:stop], start)
 
-    def _render(self, w_plus: Tensor) -> Tensor:
-        return render(self.generator, w_plus, tuning=self.sample.tuning, size=self.size, batch=self.batch)
+    def _render(self, w_plus: Tensor, start: int) -> Tensor:
+        times = self.sample.times[start : start + len(w_plus)]
+        tuning = self.sample.tuning
+        return render(self.generator, w_plus, tuning=tuning, times=times, size=self.size, batch=self.batch)
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def render(
     w_plus: Tensor,
     *,
     tuning: Tuning | None = None,
+    times: np.ndarray | None = None,
     size: int | None = None,
     batch: int | None = None,
 ) -> Tensor:
@@ -140,6 +144,8 @@ def render(
     Args:
         w_plus: `(N, L, D)` float32, any device.
         tuning: weights that came with the codes.
+        times: `(N,)` seconds of the clip that the codes belong to, which weights tuned for each shot need; None: the
+            start of the clip.
         size: side of the images; default the generator's resolution.
         batch: see `RenderedFaces.batch`.
     Returns:
@@ -148,5 +154,9 @@ def render(
     side = size or generator.resolution
     if not len(w_plus):
         return torch.empty(0, 3, side, side)
+    times = np.full(len(w_plus), -np.inf) if times is None else times
+    images: list[Tensor] = []
     with reuse_large_blocks():
-        return torch.cat(list(synthesize_batches(with_tuning(generator, tuning), w_plus, size=size, batch=batch)))
+        for part, weights in stretches(tuning, times):
+            images += synthesize_batches(with_tuning(generator, weights), w_plus[part], size=size, batch=batch)
+    return torch.cat(images)

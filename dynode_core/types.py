@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .checks import check_finite, check_increasing, check_shape
 from .code_stream import CodeStream
+from .tuned_weights import Tuning
 
 
 @runtime_checkable
@@ -133,21 +134,6 @@ class AlignedClip:
             raise ValueError(
                 f"The track has {len(self.track.detected)} frames, but the clip has {self.clip.num_frames}."
             )
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Weights of a generator that were tuned to a person (`generators.tuning.with_tuning` applies them).
-
-    It travels with the codes: they are only right for the generator that they were found with.
-    """
-
-    weights: Mapping[str, Tensor]
-    """float32, CPU, by the generator's parameter name."""
-
-    def __post_init__(self) -> None:
-        for name, weight in self.weights.items():
-            check_finite(f"The tuned weight {name}", weight)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,13 @@ from comfy_api.latest import io, ui
 from ..dynode_core.tensor_cache import clear_folder, folder_bytes
 from . import model_folders, sockets
 
-KEYFRAMES, TRAINING, ALL = "finished keyframes", "trained trajectories", "all"
-FOLDERS = {KEYFRAMES: ("keyframes",), TRAINING: ("trajectories",), ALL: ("keyframes", "trajectories")}
+KEYFRAMES, TRAINING, TUNING, ALL = "finished keyframes", "trained trajectories", "pivotal tuning", "all"
+FOLDERS = {
+    KEYFRAMES: ("keyframes",),
+    TRAINING: ("trajectories",),
+    TUNING: ("pivotal",),
+    ALL: ("keyframes", "trajectories", "pivotal"),
+}
 MEBIBYTE = 2**20
 
 
@@ -21,8 +26,9 @@ class ClearCaches(io.ComfyNode):
             node_id="DynODE_ClearCaches",
             display_name="Clear Caches",
             category=sockets.CATEGORY,
-            description="Deletes what StyleGAN2 Invert and Fit Trajectory ODE keep on the disk so that interrupted "
-            "work goes on. Each cache is bounded and drops its oldest entries by itself; clear it to start afresh.",
+            description="Deletes what StyleGAN2 Invert, Fit Trajectory ODE and Pivotal Tuning keep on the disk so that "
+            "interrupted work goes on. Each cache is bounded and drops its oldest entries by itself; clear it to start "
+            "afresh.",
             search_aliases=["delete cache", "free disk", "reset inversion", "dynode"],
             inputs=[
                 io.Combo.Input("what", options=list(FOLDERS), default=KEYFRAMES, tooltip="Which results are deleted."),

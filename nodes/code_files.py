@@ -97,7 +97,8 @@ class LoadCodes(io.ComfyNode):
         else:
             chosen = spread(len(codes.times), SHEET_KEYFRAMES).tolist()
             size = min(SHEET_TILE_PX, model.resolution)
-            faces = render(model, codes.w_plus[chosen], tuning=codes.tuning, size=size)
+            times = codes.times[chosen]
+            faces = render(model, codes.w_plus[chosen], tuning=codes.tuning, times=times, size=size)
             picture = sheet(list(network_to_bytes(faces)), columns=len(chosen))
         return io.NodeOutput(codes, picture, describe_codes(codes), ui=ui.PreviewImage(picture, cls=cls))
 

@@ -109,7 +109,7 @@ def reconstruction_sheet(aligned: AlignedClip, inverted: InvertedClip, generator
     size = min(SHEET_TILE_PX, generator.resolution)
     chosen = spread(len(inverted.times), SHEET_KEYFRAMES).tolist()
     crops = crop_clip(aligned, [int(inverted.frame_indices[k]) for k in chosen], size)
-    faces = render(generator, inverted.w_plus[chosen], tuning=inverted.tuning, size=size)
+    faces = render(generator, inverted.w_plus[chosen], tuning=inverted.tuning, times=inverted.times[chosen], size=size)
     return sheet([*network_to_bytes(crops), *network_to_bytes(faces)], columns=len(chosen))
 
 

@@ -16,7 +16,7 @@ from ..dynode_core.metrics.editability import DEFAULT_PROBE, STRENGTH
 from ..dynode_core.rendering import render
 from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, InvertedClip
-from . import sockets
+from . import model_folders, sockets
 from .devices import LoadedGenerator, hold_generator, outside_inference_mode
 from .judges import best_perceptual_on, identity_on
 from .pictures import sheet
@@ -38,8 +38,8 @@ class PivotalTuning(io.ComfyNode):
             display_name="Pivotal Tuning",
             category=sockets.CATEGORY,
             description="Optional, after StyleGAN2 Invert or Load Codes: keeps the codes and tunes the generator until "
-            "it shows the clip's faces at them (PTI). One set of weights for all frames; the loaded generator itself "
-            "is not changed.",
+            "it shows the clip's faces at them (PTI). One set of weights for all frames, or one for each shot; the "
+            "loaded generator itself is not changed. An interrupted run goes on where it was.",
             search_aliases=["pti", "pivotal tuning inversion", "stit", "fine-tune generator", "likeness", "dynode"],
             inputs=_inputs(),
             outputs=[
@@ -52,7 +52,8 @@ class PivotalTuning(io.ComfyNode):
                 sockets.Generator.Output(
                     id="tuned",
                     display_name="tuned generator",
-                    tooltip="A generator with the tuned weights in place, for Sample Latents and other codes.",
+                    tooltip="A generator with the tuned weights in place, for Sample Latents and other codes; "
+                    "of weights for each shot, those of the first.",
                 ),
                 io.Image.Output(
                     id="comparison",
@@ -82,6 +83,7 @@ class PivotalTuning(io.ComfyNode):
         depth: str,
         likeness: float,
         seed: int,
+        per_shot: bool = DEFAULTS.per_shot,
     ) -> io.NodeOutput:
         settings = PivotalSettings(
             keyframes=keyframes,
@@ -91,6 +93,7 @@ class PivotalTuning(io.ComfyNode):
             rate=rate,
             depth=int(depth),
             identity_weight=likeness,
+            per_shot=per_shot,
             seed=seed,
         )
         model = generator.ready()
@@ -101,6 +104,7 @@ class PivotalTuning(io.ComfyNode):
             settings,
             perceptual=best_perceptual_on(model.device),
             identity=identity_on(model.device) if likeness else None,
+            cache_dir=model_folders.cache_dir("pivotal"),
             progress=NodeProgress(),
         )
         picture = comparison_sheet(aligned, codes, result, model)
@@ -113,11 +117,11 @@ def comparison_sheet(aligned: AlignedClip, codes: InvertedClip, result: PivotalR
     size = min(SHEET_TILE_PX, generator.resolution)
     chosen = [result.pivots[i] for i in spread(len(result.pivots), SHEET_PIVOTS)]
     rows = [crop_clip(aligned, [int(codes.frame_indices[k]) for k in chosen], size)]
-    w_plus = codes.w_plus[chosen]
+    w_plus, times = codes.w_plus[chosen], codes.times[chosen]
     for latents in (w_plus, _smiling(codes, w_plus)):
         if latents is not None:
             for tuning in (codes.tuning, result.codes.tuning):
-                rows.append(render(generator, latents, tuning=tuning, size=size))
+                rows.append(render(generator, latents, tuning=tuning, times=times, size=size))
     return sheet([face for row in rows for face in network_to_bytes(row)], columns=len(chosen))
 
 
@@ -200,6 +204,14 @@ def _inputs() -> list[io.Input]:
             max=2**32 - 1,
             control_after_generate=False,
             tooltip="Of the order of the visits. Same seed, same result.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "per_shot",
+            default=DEFAULTS.per_shot,
+            tooltip="On: each shot of the clip gets weights of its own, tuned on its own keyframes, at least one. For "
+            "clips with cuts between close and distant, bright and dark. The keyframes are shared out, so it takes "
+            "about as long.",
             advanced=True,
         ),
     ]

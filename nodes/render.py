@@ -13,11 +13,13 @@ from torch import Tensor
 
 from ..dynode_core.checks import check_family
 from ..dynode_core.editing import latent_for, sample_of
+from ..dynode_core.generators import Generator
 from ..dynode_core.generators.batching import batch_that_fits
 from ..dynode_core.generators.tuning import with_tuning
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.memory import reuse_large_blocks
 from ..dynode_core.rendering import render
+from ..dynode_core.tuned_weights import stretches
 from ..dynode_core.types import EditedLatent, TrajectorySample
 from . import sockets
 from .devices import LoadedGenerator, outside_inference_mode
@@ -52,14 +54,22 @@ class ManagedFaces:
 
     def read(self, start: int, stop: int) -> Tensor:
         """`(stop - start, 3, S, S)` in [-1, 1], CPU: the edited faces."""
-        return self._read(self.sample.w_plus[start:stop])
+        return self._read(self.sample.w_plus[start:stop], start)
 
     def read_base(self, start: int, stop: int) -> Tensor | None:
         """The same frames before the edit."""
-        return self._read(self.sample.base_w_plus[start:stop])
+        return self._read(self.sample.base_w_plus[start:stop], start)
 
-    def _read(self, w_plus: Tensor) -> Tensor:
-        model = with_tuning(self.loaded.ready(), self.sample.tuning)
+    def _read(self, w_plus: Tensor, start: int) -> Tensor:
+        times, generator = self.sample.times[start : start + len(w_plus)], self.loaded.ready()
+        return torch.cat(
+            [
+                self._draw(with_tuning(generator, tuning), w_plus[part])
+                for part, tuning in stretches(self.sample.tuning, times)
+            ]
+        )
+
+    def _draw(self, model: Generator, w_plus: Tensor) -> Tensor:
         chunk = self.chunk or batch_that_fits(model)
         pieces: list[Tensor] = []
         done = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
@@ -72,6 +73,7 @@ class StitchTuning(io.ComfyNode):
         feather: float,
         keep_face: float,
         target: float,
+        per_shot: bool = DEFAULTS.per_shot,
     ) -> io.NodeOutput:
         settings = StitchSettings(
             frames=frames,
@@ -79,6 +81,7 @@ class StitchTuning(io.ComfyNode):
             content_weight=keep_face,
             target=target,
             region=BlendSettings(region=region, dilate=dilate, feather=feather),
+            per_shot=per_shot,
         )
         model = generator.ready()
         result = tune_stitching(sample, aligned, model, settings, progress=NodeProgress())
@@ -94,7 +97,8 @@ def comparison_sheet(
     chosen = [result.outputs[i] for i in spread(len(result.outputs), SHEET_FRAMES)]
     rows = [make_scene(sample, aligned, i, size, settings.region, generator.device).source[0] for i in chosen]
     for tuning in (sample.tuning, result.sample.tuning):
-        rows += [render(generator, sample.w_plus[i : i + 1], tuning=tuning, size=size)[0] for i in chosen]
+        w_plus, times = sample.w_plus[torch.tensor(chosen)], sample.times[chosen]
+        rows += list(render(generator, w_plus, tuning=tuning, times=times, size=size))
     return sheet([network_to_bytes(face.cpu()[None])[0] for face in rows], columns=len(chosen))
 
 
@@ -146,6 +150,12 @@ def _inputs() -> list[io.Input]:
             max=100.0,
             step=0.0001,
             tooltip="Tuning ends once the error in the band is this small. 0 takes all rounds that help.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "per_shot",
+            default=DEFAULTS.per_shot,
+            tooltip="On: each shot of the clip gets weights of its own, tuned on its own frames, at least one.",
             advanced=True,
         ),
     ]

@@ -15,9 +15,10 @@ from test_generators_stylegan2 import random_network
 from tiny_generators import tiny_mobile
 
 from dynode_pack.dynode_core.blending import BlendSettings, StitchSettings, blend_clip, tune_stitching
-from dynode_pack.dynode_core.blending.stitch_scene import choose_outputs, make_scene, spread_over_groups
+from dynode_pack.dynode_core.blending.stitch_scene import choose_outputs, make_scene
 from dynode_pack.dynode_core.blending.stitching import masked_l2, stitch_masks
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
+from dynode_pack.dynode_core.spread import spread_over_groups
 
 GENERATORS = pytest.mark.parametrize("make", [tiny_mobile, lambda: random_network(64)], ids=["mobile", "stylegan2"])
 

@@ -23,7 +23,8 @@ from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
 from dynode_pack.dynode_core.inversion.code_files import describe_codes, load_codes
 from dynode_pack.dynode_core.inversion.foreign_codes import ONE_CODE, W_CODES, FramesOfCodes
-from dynode_pack.dynode_core.types import InvertedClip, TrajectorySample, Tuning
+from dynode_pack.dynode_core.tuned_weights import Tuning
+from dynode_pack.dynode_core.types import InvertedClip, TrajectorySample
 
 MOBILE, STYLEGAN2 = "mobile_stylegan-faces-128", "stylegan2-faces-128x12"
 

@@ -22,7 +22,8 @@ from dynode_pack.dynode_core.editing import (
 )
 from dynode_pack.dynode_core.generators.sampling import sample_codes
 from dynode_pack.dynode_core.rendering import RenderedFaces
-from dynode_pack.dynode_core.types import EditDirection, EditedLatent, TrajectorySample, Tuning
+from dynode_pack.dynode_core.tuned_weights import Tuning
+from dynode_pack.dynode_core.types import EditDirection, EditedLatent, TrajectorySample
 
 BIG, MOBILE = "stylegan2-ffhq-1024x18", "mobile_stylegan-ffhq-1024"
 

@@ -25,7 +25,8 @@ from dynode_pack.dynode_core.ode.driven import ControlPath, DrivenField
 from dynode_pack.dynode_core.ode.path import solve_path
 from dynode_pack.dynode_core.ode.variation import noise_path
 from dynode_pack.dynode_core.ode.vector_field import WindowedField
-from dynode_pack.dynode_core.types import EditedLatent, LatentTrajectory, Tuning
+from dynode_pack.dynode_core.tuned_weights import Tuning
+from dynode_pack.dynode_core.types import EditedLatent, LatentTrajectory
 
 COUNT = 80
 TIMES = np.arange(COUNT) / 25.0

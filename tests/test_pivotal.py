@@ -14,7 +14,8 @@ from tiny_generators import other_person, tiny_mobile, tiny_stylegan2
 
 from dynode_pack.dynode_core.generators.tuning import with_tuning
 from dynode_pack.dynode_core.inversion.pivotal import PivotalSettings, tune_to_pivots, tuned_generator
-from dynode_pack.dynode_core.types import AlignedClip, InvertedClip, Tuning
+from dynode_pack.dynode_core.tuned_weights import Tuning
+from dynode_pack.dynode_core.types import AlignedClip, InvertedClip
 
 MAKERS = [tiny_mobile, lambda: tiny_stylegan2(64, "stylegan2-tiny-64x10")]
 FAST = PivotalSettings(rounds=6, rate=0.06, target=0.0, locality_weight=0.0)

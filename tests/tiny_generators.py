@@ -10,7 +10,7 @@ from torch import Tensor
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_pack.dynode_core.generators.stylegan2 import StyleGAN2
 from dynode_pack.dynode_core.generators.stylegan2_config import StyleGAN2Config, expected_shapes
-from dynode_pack.dynode_core.types import Tuning
+from dynode_pack.dynode_core.tuned_weights import Tuning
 
 TINY_FAMILY = "mobile_stylegan-tiny-64"
 
@@ -98,8 +98,8 @@ def tiny_stylegan2(resolution: int, family: str, *, seed: int = 0, classes: int 
     return StyleGAN2(state, config, family=family, generator_id=f"tiny-{family}-{seed}")
 
 
-def other_person(generator: Any) -> Tuning:
+def other_person(generator: Any, seed: int = 5) -> Tuning:
     """Weights a little beside those of `generator`: a person that its codes alone don't show."""
-    random = torch.Generator().manual_seed(5)
+    random = torch.Generator().manual_seed(seed)
     weights = generator.tunable_parameters(64)
     return Tuning({name: w + 0.4 * w.std() * torch.randn(w.shape, generator=random) for name, w in weights.items()})

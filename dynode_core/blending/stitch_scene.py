@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..faces.align import has_face
 from ..faces.crop import crop_clip
 from ..faces.warp import apply_homography, pixel_grid, quad_to_crop_matrices
-from ..spread import spread
+from ..spread import spread_over_groups
 from ..types import AlignedClip, TrajectorySample
 from .region import soft_outline
 from .settings import WHOLE_CROP, BlendSettings
@@ -45,7 +46,7 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
         ValueError: the face is in the picture at none of the times.
     """
     shots, frame_times = Shots(aligned), aligned.clip.frame_times
-    nearest = _nearest_frames(frame_times, sample.times)
+    nearest = nearest_frames(frame_times, sample.times)
     shown = [i for i, t in enumerate(sample.times) if shots.is_present(*shots.place_of(float(t)))]
     if not shown:
         raise ValueError(
@@ -59,28 +60,23 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
     return close[spread_over_groups(shot, count)].tolist()
 
 
-def spread_over_groups(groups: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` positions in `(n,)` non-decreasing numbers of groups, increasing: shared out by the sizes of the
-    groups, but at least one of each; of one group the middle where it gets one, of all too many groups some."""
-    starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
-    sizes = np.diff(np.append(starts, len(groups)))
-    if len(starts) >= most:
-        return (starts + sizes // 2)[spread(len(starts), most)]
-    shares = np.ones(len(starts), dtype=np.int64)
-    for _ in range(min(most, len(groups)) - len(starts)):
-        shares[np.argmax(np.where(shares < sizes, sizes / shares, 0))] += 1
-    parts = [
-        start + (spread(size, share) if share > 1 else np.array([size // 2]))
-        for start, size, share in zip(starts.tolist(), sizes.tolist(), shares.tolist(), strict=True)
-    ]
-    return np.concatenate(parts)
+def outputs_by_set(
+    sample: TrajectorySample, aligned: AlignedClip, outputs: list[int], *, per_shot: bool
+) -> list[tuple[list[int], float]]:
+    """The output frames of each set of weights in the order of the clip, and when its shot begins (-inf: the first)."""
+    if not per_shot:
+        return [(outputs, -math.inf)]
+    frames = nearest_frames(aligned.clip.frame_times, sample.times[outputs])
+    shot = np.searchsorted(aligned.track.shots[1:, 0], frames, side="right")
+    starts_s = np.append(-math.inf, aligned.track.cut_times(aligned.clip.frame_times))
+    return [([outputs[i] for i in np.flatnonzero(shot == n)], float(starts_s[n])) for n in np.unique(shot)]
 
 
 def make_scene(
     sample: TrajectorySample, aligned: AlignedClip, index: int, size: int, settings: BlendSettings, device: torch.device
 ) -> StitchScene:
     """Crop, codes and masks of one output frame, S = `size`, on `device`."""
-    frame = int(_nearest_frames(aligned.clip.frame_times, sample.times[index : index + 1])[0])
+    frame = int(nearest_frames(aligned.clip.frame_times, sample.times[index : index + 1])[0])
     edited, base = sample.w_plus[index : index + 1], sample.base_w_plus[index : index + 1]
     codes = edited if torch.equal(edited, base) else torch.cat([edited, base])
     edge, outer = round(EDGE_SHARE * size), max(1, round(OUTER_SHARE * size))
@@ -107,7 +103,7 @@ def _inside_frame(aligned: AlignedClip, frame: int, size: int) -> Tensor:
     return ((points >= 0) & (points <= limits)).all(dim=-1).float()[None, None]
 
 
-def _nearest_frames(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
+def nearest_frames(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
     """`(N,)` int64: the source frame nearest to each time."""
     after = np.searchsorted(frame_times, times).clip(0, len(frame_times) - 1)
     before = (after - 1).clip(0)

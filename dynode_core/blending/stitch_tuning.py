@@ -1,8 +1,8 @@
 """Stitching tuning: the generator learns to meet the source around the face (after Tzaban et al. 2022, STIT).
 
-STIT tunes a copy of the generator for every frame. Here one set of weights serves a whole sample (ours): it is tuned
-on a few frames at a time, with and without the edit, so that it costs seconds per frame of those only, can't flicker,
-and "no edit means no change" still holds, because both pictures come from the same weights.
+STIT tunes a copy of the generator for every frame. Here one set of weights serves a whole sample, or one each shot
+(ours): it is tuned on a few frames at a time, with and without the edit, so that it costs seconds per frame of those
+only, can't flicker, and "no edit means no change" still holds, because both pictures come from the same weights.
 
 Measured on 1 s of a 720p clip, 5 steps of age, 6 frames, 5 rounds: error around the face .298 to .034, seam in the
 finished frames that were not tuned on (benchmarks/blend.py) 3.6 to 1.6 levels per pixel ("adaptive"), 3.8 to 1.7
@@ -29,10 +29,11 @@ from ..generators.proxy import local_proxies
 from ..generators.tuning import as_tuning, tunable_copy, weight_adam, with_tuning
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
-from ..progress import Progress, silent
+from ..progress import Progress, part_of, silent
+from ..tuned_weights import Tuning, tuning_at, tuning_of_shots
 from ..types import AlignedClip, TrajectorySample
 from .settings import BlendSettings
-from .stitch_scene import StitchScene, choose_outputs, make_scene
+from .stitch_scene import StitchScene, choose_outputs, make_scene, outputs_by_set
 from .stitching import masked_l2
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class StitchSettings:
     """Mean error of the border (see `stitching.masked_l2`, pictures in [-1, 1]) at which tuning ends early."""
     region: BlendSettings = field(default_factory=BlendSettings)
     """The region, dilate and feather that blending will use."""
+    per_shot: bool = False
+    """Whether each shot gets a set of weights of its own."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,13 +94,16 @@ class StitchResult:
     seconds: float
     estimated_s: float
     """What was expected after the first step, for all rounds."""
+    sets: int = 1
+    """Of weights: one, or one for each shot."""
 
     @property
     def report(self) -> str:
         """In words."""
         kept = "" if self.border_after < self.border_before else " It was no better than before: nothing is changed."
+        shots = f" of {self.sets} shots" if self.sets > 1 else ""
         return (
-            f"{len(self.outputs)} frames, {self.rounds} rounds: the error around the face went from "
+            f"{len(self.outputs)} frames{shots}, {self.rounds} rounds: the error around the face went from "
             f"{self.border_before:.4f} to {self.border_after:.4f}; the face itself changed by "
             f"{self.content_change:.4f}. It took {self.seconds:.0f} s; after the first step {self.estimated_s:.0f} s "
             f"were expected for all rounds.{kept}"
@@ -128,26 +134,70 @@ def tune_stitching(
     settings = settings or StitchSettings()
     check_family("The sample", sample.family, generator.family)
     check_shape("w_plus", sample.w_plus, ("N", generator.num_ws, generator.w_dim))
-    outputs = choose_outputs(sample, aligned, settings.frames)
-    total = len(outputs) * (settings.rounds + 2)
+    per_shot = settings.per_shot or (sample.tuning is not None and bool(sample.tuning.later))
+    groups = outputs_by_set(sample, aligned, choose_outputs(sample, aligned, settings.frames), per_shot=per_shot)
+    count = sum(len(outputs) for outputs, _ in groups)
+    done, total = 0, _steps_of(count, settings)
     started = time.monotonic()
+    shots: list[_Shot] = []
     with reuse_large_blocks():
-        run = _Run(sample, aligned, generator, settings, outputs, progress, total)
-        rounds, estimated_s = run.tune()
-        tuning = as_tuning(run.tuned, sample.tuning)
-        border_before, border_after, change = run.compare(with_tuning(generator, tuning))
+        for outputs, from_s in groups:
+            part = part_of(progress, done, total)
+            shots.append(_tuned_shot(sample, aligned, generator, settings, outputs, from_s, part))
+            done += _steps_of(len(outputs), settings)
     progress(total, total)
-    better = border_after < border_before
+    tuning = tuning_of_shots([shot.tuning for shot in shots], [shot.from_s for shot in shots])
+
+    def mean(column: str) -> float:
+        return sum(getattr(shot, column) * len(shot.outputs) for shot in shots) / count
+
     return StitchResult(
-        sample=replace(sample, tuning=tuning) if better else sample,
-        outputs=tuple(outputs),
-        border_before=border_before,
-        border_after=border_after,
-        content_change=change,
-        rounds=rounds,
+        sample=replace(sample, tuning=tuning) if any(shot.better for shot in shots) else sample,
+        outputs=tuple(output for shot in shots for output in shot.outputs),
+        border_before=mean("border_before"),
+        border_after=mean("border_after"),
+        content_change=mean("content_change"),
+        rounds=max(shot.rounds for shot in shots),
         seconds=time.monotonic() - started,
-        estimated_s=estimated_s,
+        estimated_s=sum(shot.estimated_s for shot in shots),
+        sets=len(shots),
     )
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """What became of one set of weights."""
+
+    outputs: tuple[int, ...]
+    from_s: float
+    tuning: Tuning | None
+    """What there was before, if it was no better."""
+    border_before: float
+    border_after: float
+    content_change: float
+    rounds: int
+    estimated_s: float
+    better: bool
+
+
+def _tuned_shot(
+    sample: TrajectorySample,
+    aligned: AlignedClip,
+    generator: Generator,
+    settings: StitchSettings,
+    outputs: list[int],
+    from_s: float,
+    progress: Progress,
+) -> _Shot:
+    """Tune one set of weights on its outputs."""
+    earlier = tuning_at(sample.tuning, float(sample.times[outputs[0]]))
+    run = _Run(replace(sample, tuning=earlier), aligned, generator, settings, outputs, progress)
+    rounds, estimated_s = run.tune()
+    tuning = as_tuning(run.tuned, earlier)
+    before, after, change = run.compare(with_tuning(generator, tuning))
+    if after >= before:  # nothing is changed
+        return _Shot(tuple(outputs), from_s, earlier, before, before, 0.0, rounds, estimated_s, better=False)
+    return _Shot(tuple(outputs), from_s, tuning, before, after, change, rounds, estimated_s, better=True)
 
 
 class _Run:
@@ -161,9 +211,9 @@ class _Run:
         settings: StitchSettings,
         outputs: list[int],
         progress: Progress,
-        total: int,
     ) -> None:
-        self._settings, self._progress, self._done, self._total = settings, progress, 0, total
+        self._settings, self._progress = settings, progress
+        self._done, self._total = 0, _steps_of(len(outputs), settings)
         self._size = min(SIZE, generator.resolution)
         self._working, self.tuned = tunable_copy(generator, sample.tuning)
         self._scenes: list[StitchScene] = []
@@ -237,6 +287,11 @@ class _Run:
         self._done += 1
         pair = torch.cat([scene.source, images[:1]], dim=3)
         self._progress(self._done, self._total, network_to_bytes(pair.cpu())[0])
+
+
+def _steps_of(outputs: int, settings: StitchSettings) -> int:
+    """How often tuning reports progress, at most."""
+    return outputs * (settings.rounds + 2)
 
 
 def _mean_l2(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..progress import Progress, silent
 from ..types import EditedLatent, InvertedClip, LatentTrajectory
 from .codes import METHODS, STRAIGHT, TRAJECTORY, CodePaths, carried_edit, code_paths, compare_codes
 from .hold_out import HoldOut
-from .pictures import PictureErrors, compare_pictures
+from .pictures import PictureErrors, RenderAt, compare_pictures
 
 _EXACT = 1e-6
 """Relative errors below this one are rounding."""
@@ -76,7 +76,7 @@ def compare_paths(
     settings: CompareSettings | None = None,
     *,
     latent: EditedLatent | None = None,
-    render: Callable[[Tensor], Tensor] | None = None,
+    render: RenderAt | None = None,
     actual: Callable[[Sequence[int]], Tensor] | None = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -90,7 +90,8 @@ def compare_paths(
         fit: How the kept codes are fitted, e.g. `lambda part: fit_trajectory(part)`.
         latent: An edit of the first code: then edited codes are compared with those of frame-by-frame editing. It
             is carried in full, without `edit_limit`.
-        render: `(n, L, D)` codes to `(n, 3, S, S)` in about [-1, 1]; without it there are no pictures.
+        render: `(n, L, D)` codes and their `(n,)` seconds to `(n, 3, S, S)` in about [-1, 1]; without it there are no
+            pictures.
         actual: Indices of keyframes to `(n, 3, S, S)` crops of the clip, to compare pictures with. With an edit it is
             not used: the clip does not show what the edit should look like.
     Raises:

@@ -25,6 +25,10 @@ SHOWN = 6
 """Held-out frames on the contact sheet, at most."""
 
 
+RenderAt = Callable[[Tensor, np.ndarray], Tensor]
+"""`(n, L, D)` codes and their `(n,)` seconds of the clip to `(n, 3, S, S)` float32 in about [-1, 1]."""
+
+
 @dataclass(frozen=True)
 class PictureErrors:
     """Errors by method, and the pictures that are shown."""
@@ -48,8 +52,7 @@ AGAINST_CODES = "frame-by-frame pictures: each frame's own code"
 class PictureSources:
     """Where the pictures of a comparison come from, all of one side."""
 
-    render: Callable[[Tensor], Tensor]
-    """`(n, L, D)` codes to `(n, 3, S, S)` float32 in about [-1, 1]."""
+    render: RenderAt
     actual: Callable[[Sequence[int]], Tensor] | None
     """Indices of keyframes to `(n, 3, S, S)` crops of the clip; None without a clip."""
 
@@ -75,7 +78,9 @@ def picture_sources(
         check_within(inverted, aligned)
     side = min(size, generator.resolution)
     return PictureSources(
-        lambda w_plus: render(generator if ready is None else ready(), w_plus, tuning=inverted.tuning, size=side),
+        lambda w_plus, times: render(
+            generator if ready is None else ready(), w_plus, tuning=inverted.tuning, times=times, size=side
+        ),
         None
         if aligned is None
         else lambda indices: crop_clip(aligned, inverted.frame_indices[list(indices)].tolist(), side),
@@ -94,7 +99,7 @@ def check_within(inverted: InvertedClip, aligned: AlignedClip) -> None:
 
 def compare_pictures(
     paths: CodePaths,
-    render: Callable[[Tensor], Tensor],
+    render: RenderAt,
     actual: Callable[[Sequence[int]], Tensor] | None,
     *,
     most: int,
@@ -103,7 +108,7 @@ def compare_pictures(
     """Render each method's codes at some observed and held-out keyframes and compare.
 
     Args:
-        render: `(1, L, D)` codes to `(1, 3, S, S)` in about [-1, 1].
+        render: the generator.
         actual: Indices of keyframes to the `(n, 3, S, S)` crops of the clip; None: compare with the rendered codes of
             each frame.
         most: Frames of either kind, at most.
@@ -119,11 +124,12 @@ def compare_pictures(
         codes = {method: paths.codes(method, indices) for method in METHODS}
         for place, index in enumerate(indices):
             drawn: list[tuple[Tensor, Tensor]] = []
-            own = _unit(render(paths.truth[index : index + 1]))
+            at = paths.times[index : index + 1]
+            own = _unit(render(paths.truth[index : index + 1], at))
             drawn.append((paths.truth[index], own))
             wanted = own if actual is None else _unit(actual([int(index)]))
             for method in METHODS:
-                picture = _drawn(codes[method][place], drawn, render)
+                picture = _drawn(codes[method][place], drawn, render, at)
                 mse, ssim = mean_square_error(picture, wanted), structural_similarity(picture, wanted)
                 scores[method][kind].append((float(mse), float(ssim)))
                 if kind == "held_out" and index in shown:
@@ -154,11 +160,11 @@ def _bytes(pictures: Tensor) -> np.ndarray:
     return network_to_bytes(pictures * 2 - 1)[0]
 
 
-def _drawn(code: Tensor, drawn: list[tuple[Tensor, Tensor]], render: Callable[[Tensor], Tensor]) -> Tensor:
+def _drawn(code: Tensor, drawn: list[tuple[Tensor, Tensor]], render: RenderAt, at: np.ndarray) -> Tensor:
     """The picture of a code; methods that agree on the code share it."""
     for known, picture in drawn:
         if torch.equal(known, code):
             return picture
-    picture = _unit(render(code[None]))
+    picture = _unit(render(code[None], at))
     drawn.append((code, picture))
     return picture

@@ -143,7 +143,7 @@ def fit_picture(
     settings = settings or PictureSettings()
     check_family("The first code", latent.family, generator.family)
     rows = layer_mask(settings.layers, generator.num_ws)
-    generator = with_tuning(generator, latent.tuning)
+    generator = with_tuning(generator, latent.tuning, float(aligned.clip.frame_times[change.frame_index]))
     if float(change.difference.abs().mean()) < _NO_CHANGE:
         return _without_change(latent, change)
     base = (latent.base_w_plus_0 if base is None else base).to(generator.device)

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..code_stream import CodeStream
 from ..families import move_rows
 from ..generators.protocol import Generator
-from ..types import EditedLatent, TrajectorySample, Tuning
+from ..tuned_weights import Tuning
+from ..types import EditedLatent, TrajectorySample
 from .latent import edit_label, layer_mask
 
 
@@ -122,11 +123,7 @@ def _one_tuning(a: Tuning | None, b: Tuning | None) -> Tuning | None:
     """The tuning of two codes that are drawn by one generator."""
     if a is None or b is None:
         return a if b is None else b
-    same = a is b or (
-        a.weights.keys() == b.weights.keys()
-        and all(torch.equal(weight, b.weights[name]) for name, weight in a.weights.items())
-    )
-    if not same:
+    if not a.equals(b):
         raise ValueError(
             "The two codes come with a generator tuned to one clip each, and one generator has to draw both. Invert "
             "one of them with tune_generator off."

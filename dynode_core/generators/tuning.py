@@ -8,13 +8,14 @@ and a fine crosshatch on the skin at 1024 px; up to 64 px .79 and clean skin; th
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from ..types import Tuning
+from ..tuned_weights import Tuning, Weights
 from .protocol import Generator
 
 TUNED_SIZE = 64
@@ -34,28 +35,31 @@ class Tunable(Protocol):
         ...
 
 
-def with_tuning(generator: G, tuning: Tuning | None) -> G:
+def with_tuning(generator: G, tuning: Tuning | None, time_s: float = -math.inf) -> G:
     """`generator` with the tuned weights in place: a new module that shares all others; the given one is not changed.
 
+    Args:
+        time_s: second of the clip whose set of weights is taken, where there is one for each shot; default the start,
+            to which first codes belong.
     Raises:
         ValueError: the weights are not of this generator.
     """
     if tuning is None:
         return generator
     assert isinstance(generator, nn.Module)
-    return _copy_sharing(generator, _fitting(generator, tuning))
+    return _copy_sharing(generator, _fitting(generator, tuning.at(time_s).weights))
 
 
-def _fitting(generator: nn.Module, tuning: Tuning) -> dict[str, Tensor]:
+def _fitting(generator: nn.Module, weights: Weights) -> dict[str, Tensor]:
     """The tuned weights on the device of the generator, after checking that it has them."""
     parameters = dict(generator.named_parameters())
-    for name, weight in tuning.weights.items():
+    for name, weight in weights.items():
         if name not in parameters or parameters[name].shape != weight.shape:
             raise ValueError(
                 f"The codes come with tuned weights {name} {tuple(weight.shape)}, which this generator does not have. "
                 "Connect the generator that the clip was inverted with."
             )
-    return {name: weight.to(parameters[name]) for name, weight in tuning.weights.items()}
+    return {name: weight.to(parameters[name]) for name, weight in weights.items()}
 
 
 def tunable_copy(
@@ -64,7 +68,8 @@ def tunable_copy(
     """A copy whose tunable weights are its own and require gradients, and these weights by name.
 
     Args:
-        tuning: what was tuned before. Of it, weights that act on more than `size` pixels are in the copy and stay.
+        tuning: what was tuned before, one set of weights. Of it, weights that act on more than `size` pixels are in the
+            copy and stay.
         size: weights that act on feature maps of at most so many pixels are tuned.
     Raises:
         TypeError: this kind of generator can't be tuned.
@@ -74,7 +79,7 @@ def tunable_copy(
         raise TypeError(f"A {type(generator).__name__} can't be tuned: it does not name its tunable weights.")
     assert isinstance(generator, nn.Module)
     own = generator.tunable_parameters(size)
-    tuned = {} if tuning is None else _fitting(generator, tuning)
+    tuned = {} if tuning is None else _fitting(generator, _only_set(tuning))
     copied = _copy_sharing(generator, {**{name: weight.detach() for name, weight in own.items()}, **tuned})
     assert isinstance(copied, Tunable)
     parameters = copied.tunable_parameters(size)
@@ -85,8 +90,14 @@ def tunable_copy(
 
 def as_tuning(tuned: Mapping[str, Tensor], before: Tuning | None = None) -> Tuning:
     """Tuned weights as they travel: float32 copies on the CPU, beside those of `before` that were not tuned again."""
-    kept = {} if before is None else dict(before.weights)
+    kept = {} if before is None else dict(_only_set(before))
     return Tuning(kept | {name: weight.detach().float().cpu().clone() for name, weight in tuned.items()})
+
+
+def _only_set(tuning: Tuning) -> Weights:
+    if tuning.later:
+        raise ValueError(f"One set of tuned weights is tuned at a time, but there are {len(tuning.sets)}.")
+    return tuning.weights
 
 
 def weight_adam(tuned: dict[str, nn.Parameter], rate: float) -> torch.optim.Adam:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from .expression_shift import expression_shift
 from .first_guess import FirstGuess, first_guess
 from .identity_loss import IdentityNetwork
 from .joint import JointResult, JointStage, LossOf, refine_together
+from .judges import Judges
 from .keyframes import choose_keyframes, crop_coordinates
 from .losses import ReconstructionLoss, code_penalty
 from .optimise import OptimisedCode, Problem, optimise_code
@@ -107,19 +108,6 @@ def invert_clip(
         tuning=joint.tuning,
         cuts_s=aligned.track.cut_times(aligned.clip.frame_times),
     )
-
-
-@dataclass(frozen=True)
-class Judges:
-    """The networks that say how far a reconstruction is off."""
-
-    perceptual: PerceptualDistance | None
-    identity: IdentityNetwork | None
-
-    @property
-    def names(self) -> str:
-        """For cache keys."""
-        return ",".join("" if judge is None else judge.name for judge in (self.perceptual, self.identity))
 
 
 class _Run:

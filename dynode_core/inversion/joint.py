@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..generators.tuning import as_tuning, tunable_copy, weight_adam
-from ..types import Tuning
+from ..generators.tuning_state import pack_weights, packed_names, restore_weights
+from ..tuned_weights import Tuning
 from .code_space import CodeSpace
 from .losses import ReconstructionLoss
 from .schedule import warm_up_and_cosine
@@ -36,7 +37,6 @@ _WARM_UP_STEPS = 10
 _CODE_BETAS = (0.7, 0.9)
 """Short memories: a code is visited few times."""
 _READ_OUT_KEYFRAMES = 3
-_ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -211,11 +211,8 @@ class _State:
         codes = self._codes
         found = {"values": codes.values, "mean": codes.mean, "square": codes.square}
         found |= {"counts": torch.tensor(codes.counts), "losses": torch.tensor(self.losses, dtype=torch.float64)}
-        for name, parameter in self._tuned.items():
-            found[f"weight.{name}"] = parameter.detach()
-            if self._optimiser is not None:
-                found |= {f"{key}.{name}": self._optimiser.state[parameter][key] for key in _ADAM_STATE}
-        return {name: value.detach().cpu().clone() for name, value in found.items()} | {"steps": torch.tensor(steps)}
+        copies = {name: value.detach().cpu().clone() for name, value in found.items()}
+        return copies | pack_weights(self._tuned, self._optimiser) | {"steps": torch.tensor(steps)}
 
     @torch.no_grad()
     def restore(self, saved: Mapping[str, Tensor] | None) -> int:
@@ -226,15 +223,9 @@ class _State:
         for own, name in ((codes.values, "values"), (codes.mean, "mean"), (codes.square, "square")):
             own.copy_(saved[name])
         codes.counts[:], self.losses[:] = saved["counts"].tolist(), saved["losses"].tolist()
-        for name, parameter in self._tuned.items():
-            parameter.copy_(saved[f"weight.{name}"])
-            if self._optimiser is not None:
-                kept = {key: saved[f"{key}.{name}"] for key in _ADAM_STATE}
-                moments = {key: kept[key].to(parameter.device).clone() for key in _ADAM_STATE[1:]}
-                self._optimiser.state[parameter] = {"step": kept["step"].clone(), **moments}
+        restore_weights(saved, self._tuned, self._optimiser)
         return int(saved["steps"])
 
     def _names(self) -> set[str]:
-        kinds = ("weight", *(_ADAM_STATE if self._optimiser is not None else ()))
-        tuned = {f"{kind}.{name}" for kind in kinds for name in self._tuned}
-        return {"values", "mean", "square", "counts", "losses", "steps"} | tuned
+        own = {"values", "mean", "square", "counts", "losses", "steps"}
+        return own | packed_names(self._tuned, self._optimiser)

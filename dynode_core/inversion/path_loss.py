@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..generators import Generator
 from ..generators.tuning import with_tuning
-from ..types import Tuning
+from ..tuned_weights import Tuning, stretches
 from .perceptual import PerceptualDistance
 
 SMALLEST_PX = 64
@@ -46,16 +47,21 @@ class PathPictureLoss:
         """Names all that the loss depends on but the tuning, which belongs to the codes."""
         return f"{self.generator.generator_id} {self.size} {self.image_weight:g} {self.feature_weight:g}"
 
-    def __call__(self, solved: Tensor, observed: Tensor) -> Tensor:
-        """`(n, L, D)` codes to a scalar; gradients flow to `solved`. One face at a time, so memory stays small."""
-        generator = with_tuning(self.generator, self.tuning)
+    def __call__(self, solved: Tensor, observed: Tensor, times: np.ndarray) -> Tensor:
+        """`(n, L, D)` codes of `(n,)` seconds of the clip to a scalar; gradients flow to `solved`. One face at a time,
+        so memory stays small."""
         total = solved.new_zeros(())
-        for ours, theirs in zip(solved, observed, strict=True):
-            with torch.no_grad():
-                target = generator.synthesize(theirs[None].to(generator.device), size=self.size).float()
-            picture = generator.synthesize(ours[None].to(generator.device), size=self.size).float()
-            loss = self.image_weight * (picture - target).square().mean()
-            if self.perceptual is not None and self.feature_weight > 0:
-                loss = loss + self.feature_weight * self.perceptual(picture, target).mean()
-            total = total + loss.to(total)
+        for part, tuning in stretches(self.tuning, times):
+            generator = with_tuning(self.generator, tuning)
+            for ours, theirs in zip(solved[part], observed[part], strict=True):
+                total = total + self._loss(generator, ours[None], theirs[None]).to(total)
         return total / len(solved)
+
+    def _loss(self, generator: Generator, ours: Tensor, theirs: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = generator.synthesize(theirs.to(generator.device), size=self.size).float()
+        picture = generator.synthesize(ours.to(generator.device), size=self.size).float()
+        loss = self.image_weight * (picture - target).square().mean()
+        if self.perceptual is not None and self.feature_weight > 0:
+            loss = loss + self.feature_weight * self.perceptual(picture, target).mean()
+        return loss

@@ -1,5 +1,5 @@
 """Pivotal tuning: the codes stay, the generator comes to them (after Roich et al. 2021, PTI; one set of weights for all
-frames as in Tzaban et al. 2022, STIT).
+frames as in Tzaban et al. 2022, STIT, or one for each shot).
 
 Beside reconstruction a locality term keeps the rest of the latent space where it is: half way between a pivot and
 sampled faces, pictures should stay what they were. Weights are tuned in parts of their own spread, and only those that
@@ -9,90 +9,60 @@ sampled faces, pictures should stay what they were. Weights are tuned in parts o
 from __future__ import annotations
 
 import copy
-import random
+import functools
+import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
-from ..checks import check_family, check_network_output, check_shape
-from ..faces.crop import crop_clip
+from ..checks import check_family, check_shape
 from ..generators.protocol import Generator
-from ..generators.proxy import local_proxies
-from ..generators.sampling import sample_codes
-from ..generators.tuning import TUNED_SIZE, as_tuning, tunable_copy, weight_adam, with_tuning
-from ..layout import network_to_bytes
+from ..generators.tuning import as_tuning, with_tuning
 from ..memory import reuse_large_blocks
-from ..progress import Progress, silent
-from ..spread import spread
-from ..tensor_cache import content_key
-from ..types import AlignedClip, InvertedClip, Tuning
-from .emphasis import emphasis_map, has_mesh
-from .identity_loss import IdentityLoss, IdentityNetwork
-from .keyframes import crop_coordinates
+from ..progress import Progress, part_of, silent
+from ..spread import spread_over_groups
+from ..tensor_cache import TensorCache, content_key
+from ..tuned_weights import Tuning, tuning_at, tuning_of_shots
+from ..types import AlignedClip, InvertedClip
+from .identity_loss import IdentityNetwork
+from .judges import Judges
 from .perceptual import PerceptualDistance
-from .schedule import warm_up_and_cosine
-
-SIZE = 256
-_WARM_UP_STEPS = 5
-_PROXY_CODES = 3
-_LOCALITY_CODES = 6
-_PSI = 0.7
-_SETTLED = 0.99
-"""A round that leaves more than this share of the loss is the last one."""
+from .pivotal_run import PivotalErrors, PivotalRun, steps_of
+from .pivotal_settings import PivotalSettings
 
 
 @dataclass(frozen=True)
-class PivotalSettings:
-    """How `tune_to_pivots` works."""
+class PivotalShot:
+    """What became of one set of weights."""
 
-    keyframes: int = 16
-    """At most so many of the codes are pivots, evenly spread."""
-    rounds: int = 15
-    """Visits to each of them, at most."""
-    rate: float = 0.004
-    """Adam's learning rate, in standard deviations of each weight tensor."""
-    pixel_weight: float = 1.0
-    """Of the mean squared difference."""
-    perceptual_weight: float = 1.0
-    identity_weight: float = 0.1
-    locality_weight: float = 0.5
-    """Of keeping other faces what they were; 0 leaves it out."""
-    target: float = 0.01
-    """Mean perceptual distance at which tuning ends early."""
-    depth: int = TUNED_SIZE
-    """Weights that act on feature maps of at most so many pixels are tuned."""
-    seed: int = 0
+    pivots: tuple[int, ...]
+    """Numbers of the codes that were tuned on."""
+    from_s: float
+    """When its shot begins; -inf if it is the first one."""
+    tuning: Tuning | None
+    """The weights, or those that were there before if tuning did not help."""
+    before: PivotalErrors
+    after: PivotalErrors
+    rounds: int
 
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("keyframes", 1, 512),
-            ("rounds", 1, 1000),
-            ("rate", 0.0, 1.0),
-            ("pixel_weight", 0.0, 1000.0),
-            ("perceptual_weight", 0.0, 1000.0),
-            ("identity_weight", 0.0, 1000.0),
-            ("locality_weight", 0.0, 1000.0),
-            ("target", 0.0, 100.0),
-            ("depth", 4, 4096),
-        ):
-            if not low <= (value := getattr(self, name)) <= high:
-                raise ValueError(f"{name} should lie between {low:g} and {high:g}, but is {value:g}.")
+    @property
+    def helped(self) -> bool:
+        """Whether the weights are better than those before."""
+        return self.after.total < self.before.total
 
-
-@dataclass(frozen=True)
-class PivotalErrors:
-    """Means over the pivots of full renderings, and what happened elsewhere."""
-
-    mse: float
-    """Of pixels in [0, 1]."""
-    perceptual: float
-    """NaN without the network."""
-    elsewhere: float
-    """Mean squared change of other faces since before, pixels in [0, 1]."""
+    def text(self, perceptual_name: str) -> str:
+        """In words."""
+        a, b = self.before, self.after
+        kept = "" if self.helped else ". It was no better than before: nothing is changed"
+        return (
+            f"{len(self.pivots)} pivots, {self.rounds} rounds: mean squared error {a.mse:.4f} to {b.mse:.4f}, "
+            f"{perceptual_name} {a.perceptual:.4f} to {b.perceptual:.4f}; other faces changed by "
+            f"{b.elsewhere:.5f}{kept}."
+        )
 
 
 @dataclass(frozen=True)
@@ -101,29 +71,51 @@ class PivotalResult:
 
     codes: InvertedClip
     """With the new weights; as given, if tuning did not help."""
-    pivots: tuple[int, ...]
-    """Numbers of the codes that were tuned on."""
-    before: PivotalErrors
-    after: PivotalErrors
-    rounds: int
+    shots: tuple[PivotalShot, ...]
+    """One for each set of weights."""
     seconds: float
     perceptual_name: str
 
     @property
+    def pivots(self) -> tuple[int, ...]:
+        """Numbers of the codes that were tuned on."""
+        return tuple(k for shot in self.shots for k in shot.pivots)
+
+    @property
+    def before(self) -> PivotalErrors:
+        """Means over all pivots."""
+        return self._mean("before")
+
+    @property
+    def after(self) -> PivotalErrors:
+        """The same, of what tuning reached."""
+        return self._mean("after")
+
+    @property
+    def rounds(self) -> int:
+        """Most of any set of weights."""
+        return max(shot.rounds for shot in self.shots)
+
+    @property
     def helped(self) -> bool:
-        """Whether the weights are better than those before."""
-        return _total(self.after) < _total(self.before)
+        """Whether any weights are better than those before."""
+        return any(shot.helped for shot in self.shots)
 
     @property
     def report(self) -> str:
         """In words."""
-        a, b = self.before, self.after
-        kept = "" if self.helped else " It was no better than before: nothing is changed."
-        return (
-            f"{len(self.pivots)} pivots, {self.rounds} rounds: mean squared error {a.mse:.4f} to {b.mse:.4f}, "
-            f"{self.perceptual_name} {a.perceptual:.4f} to {b.perceptual:.4f}; other faces changed by "
-            f"{b.elsewhere:.5f}. It took {self.seconds:.0f} s.{kept}"
-        )
+        took = f"It took {self.seconds:.0f} s."
+        if len(self.shots) == 1:
+            return f"{self.shots[0].text(self.perceptual_name)} {took}"
+        lines = [
+            f"Shot {number}, from {max(shot.from_s, 0.0):.2f} s: {shot.text(self.perceptual_name)}"
+            for number, shot in enumerate(self.shots, start=1)
+        ]
+        return "\n".join([*lines, took])
+
+    def _mean(self, when: str) -> PivotalErrors:
+        errors = np.array([astuple(getattr(shot, when)) for shot in self.shots])
+        return PivotalErrors(*np.average(errors, axis=0, weights=[len(shot.pivots) for shot in self.shots]).tolist())
 
 
 def tune_to_pivots(
@@ -134,16 +126,19 @@ def tune_to_pivots(
     *,
     perceptual: PerceptualDistance | None,
     identity: IdentityNetwork | None = None,
+    cache_dir: Path | None = None,
     progress: Progress = silent,
 ) -> PivotalResult:
     """Tune the weights of a generator until it shows the frames at their codes, which stay as they are.
 
     Args:
         aligned: the clip of the codes.
-        codes: the pivots, and weights that were tuned before: tuning goes on from there.
+        codes: the pivots, and weights that were tuned before: tuning goes on from there. If these are one set for each
+            shot, so is the result.
         generator: not changed; a copy is tuned.
         perceptual: on the generator's device; None leaves it out.
         identity: the same, a face embedder.
+        cache_dir: where finished rounds are kept, so that the same call goes on after an interruption; None: nowhere.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Raises:
         ValueError: codes of another generator or clip.
@@ -158,21 +153,28 @@ def tune_to_pivots(
             f"The codes reach frame {codes.frame_indices.max()}, but the clip has {aligned.clip.num_frames} frames. "
             "Connect the clip that they were found for."
         )
-    started = time.monotonic()
+    started, judges, cache = time.monotonic(), Judges(perceptual, identity), TensorCache(cache_dir)
+    groups = _pivots_of_shots(aligned, codes, settings)
+    done, total = 0, sum(steps_of(len(pivots), settings) for pivots, _ in groups)
+    shots: list[PivotalShot] = []
     with reuse_large_blocks():
-        run = _Run(aligned, codes, generator, settings, perceptual, identity, progress)
-        before = run.errors(run.working)
-        rounds = run.tune()
-        tuning = as_tuning(run.tuned, codes.tuning)
-        after = run.errors(with_tuning(generator, tuning))
+        for pivots, from_s in groups:
+            part = part_of(progress, done, total)
+            made = functools.partial(PivotalRun, aligned, codes, pivots, generator, settings, judges, cache, part)
+            shots.append(_tuned_shot(made, codes, pivots, from_s, generator))
+            done += steps_of(len(pivots), settings)
+            progress(done, total)
     name = "perceptual distance" if perceptual is None else perceptual.name
-    seconds = time.monotonic() - started
-    result = PivotalResult(codes, tuple(run.pivots), before, after, rounds, seconds, name)
-    return replace(result, codes=replace(codes, tuning=tuning)) if result.helped else result
+    result = PivotalResult(codes, tuple(shots), time.monotonic() - started, name)
+    if not result.helped:
+        return result
+    tuning = tuning_of_shots([shot.tuning for shot in shots], [shot.from_s for shot in shots])
+    return replace(result, codes=replace(codes, tuning=tuning))
 
 
 def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
-    """A generator of its own with the tuned weights in place: it shares nothing, and has an id of its own."""
+    """A generator of its own with the tuned weights in place: it shares nothing, and has an id of its own. Of weights
+    for each shot it gets those of the first."""
     if tuning is None:
         return copy.deepcopy(generator)
     made = copy.deepcopy(with_tuning(generator, tuning))
@@ -182,127 +184,32 @@ def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
     return made
 
 
-class _Run:
-    """One tuning: targets, pictures of the start, and the weights on their way."""
-
-    def __init__(
-        self,
-        aligned: AlignedClip,
-        codes: InvertedClip,
-        generator: Generator,
-        settings: PivotalSettings,
-        perceptual: PerceptualDistance | None,
-        identity: IdentityNetwork | None,
-        progress: Progress,
-    ) -> None:
-        self._settings, self._perceptual, self._progress = settings, perceptual, progress
-        self._size, self._device = min(SIZE, generator.resolution), generator.device
-        self.pivots = [int(k) for k in spread(len(codes.times), settings.keyframes)]
-        self._codes = codes.w_plus[self.pivots].to(self._device)
-        self.working, self.tuned = tunable_copy(generator, codes.tuning, size=settings.depth)
-        self._done, self._total = 0, len(self.pivots) * (settings.rounds + 3)
-        landmarks = crop_coordinates(aligned)
-        self._targets: list[Tensor] = []
-        self._emphasis: list[Tensor] = []
-        self._identity: list[IdentityLoss | None] = []
-        for frame in (int(codes.frame_indices[k]) for k in self.pivots):
-            target = crop_clip(aligned, [frame], self._size).to(self._device)
-            self._targets.append(target)
-            self._emphasis.append(emphasis_map(aligned, frame, self._size).to(self._device))
-            sees = identity is not None and has_mesh(aligned, frame)
-            self._identity.append(identity.loss_for(target, landmarks[frame] + 0.5) if identity and sees else None)
-            self._step_done(target, target)
-        picked = self._codes[spread(len(self._codes), _PROXY_CODES).tolist()]
-        self._render = local_proxies(self.working, picked, [self._size])[self._size]
-        with torch.no_grad():  # what the stand-in leaves out, so that it starts from the exact picture
-            self._missing = [self._exact(self.working, code) - self._render(code[None]) for code in self._codes]
-            self._elsewhere = self._codes_elsewhere(generator)
-            self._was = [self._render(code[None]) for code in self._elsewhere]
-            self._was_exact = [self._exact(self.working, code) for code in self._elsewhere]
-
-    def _codes_elsewhere(self, generator: Generator) -> Tensor:
-        """`(n, L, D)`: half way from a pivot to sampled faces."""
-        sampled = sample_codes(generator, range(_LOCALITY_CODES), truncation_psi=_PSI).to(self._device)
-        pivots = self._codes[torch.arange(len(sampled)) % len(self._codes)]
-        return pivots.lerp(sampled, 0.5)
-
-    def tune(self) -> int:
-        """Change the weights in rounds until the pictures agree; how many rounds it took."""
-        settings, count = self._settings, len(self.pivots)
-        optimiser, shuffle = weight_adam(self.tuned, settings.rate), random.Random(settings.seed)
-        last, steps = float("inf"), settings.rounds * count
-        for done_rounds in range(settings.rounds):
-            found = []
-            for place, k in enumerate(shuffle.sample(range(count), count)):
-                step = done_rounds * count + place
-                for group in optimiser.param_groups:
-                    group["lr"] = group["rate"] * warm_up_and_cosine(step, steps, _WARM_UP_STEPS)
-                found.append(self._step(k, step, optimiser))
-            loss, distance = (sum(column) / count for column in zip(*found, strict=True))
-            if (self._perceptual is not None and distance <= settings.target) or loss > _SETTLED * last:
-                return done_rounds + 1
-            last = loss
-        return settings.rounds
-
-    def _step(self, k: int, step: int, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
-        """One pivot; its loss, and its perceptual distance."""
-        settings, emphasis = self._settings, self._emphasis[k]
-        images = self._render(self._codes[k : k + 1]) + self._missing[k]
-        target = self._targets[k]
-        loss = settings.pixel_weight * ((images - target).square() * emphasis).mean()
-        distance = 0.0
-        if self._perceptual is not None and settings.perceptual_weight:
-            with torch.no_grad():
-                wanted = self._perceptual.features(target, exact=False)
-            found = self._perceptual.features(images, exact=False)
-            apart = self._perceptual.between_features(found, wanted, emphasis)[0]
-            loss, distance = loss + settings.perceptual_weight * apart, apart.item()
-        same_person = self._identity[k]
-        if same_person is not None and settings.identity_weight:
-            loss = loss + settings.identity_weight * same_person(images)[0]
-        reached = loss.item()
-        if settings.locality_weight:
-            other = step % len(self._elsewhere)
-            change = self._render(self._elsewhere[other : other + 1]) - self._was[other]
-            loss = loss + settings.locality_weight * change.square().mean()
-        check_network_output("The generator", loss)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        self._step_done(target, images.detach())
-        return reached, distance
-
-    @torch.no_grad()
-    def errors(self, generator: Generator) -> PivotalErrors:
-        """Of full renderings."""
-        squares: list[float] = []
-        distances: list[float] = []
-        for code, target in zip(self._codes, self._targets, strict=True):
-            image = self._exact(generator, code).clamp(-1, 1)
-            squares.append(float(F.mse_loss(image, target)) / 4)
-            if self._perceptual is not None:
-                distances.append(float(self._perceptual(image, target)))
-            self._step_done(target, image)
-        changes = [
-            float(F.mse_loss(self._exact(generator, code), was)) / 4
-            for code, was in zip(self._elsewhere, self._was_exact, strict=True)
-        ]
-        count = len(squares)
-        perceptual = sum(distances) / count if distances else float("nan")
-        return PivotalErrors(sum(squares) / count, perceptual, sum(changes) / len(changes))
-
-    def _exact(self, generator: Generator, code: Tensor) -> Tensor:
-        return generator.synthesize(code[None], size=self._size).float()
-
-    def _step_done(self, target: Tensor, image: Tensor) -> None:
-        self._done += 1
-        pair = torch.cat([target, image], dim=3)
-        self._progress(min(self._done, self._total), self._total, network_to_bytes(pair.cpu())[0])
+def _tuned_shot(
+    make_run: Callable[[], PivotalRun], codes: InvertedClip, pivots: list[int], from_s: float, generator: Generator
+) -> PivotalShot:
+    run = make_run()
+    before = run.errors(run.working)
+    rounds = run.tune()
+    earlier = tuning_at(codes.tuning, float(codes.times[pivots[0]]))
+    tuning = as_tuning(run.tuned, earlier)
+    after = run.errors(with_tuning(generator, tuning))
+    shot = PivotalShot(tuple(pivots), from_s, tuning, before, after, rounds)
+    return shot if shot.helped else replace(shot, tuning=earlier)
 
 
-def _total(errors: PivotalErrors) -> float:
-    """What counts when before and after are compared."""
-    return errors.mse + (errors.perceptual if errors.perceptual == errors.perceptual else 0.0)
+def _pivots_of_shots(
+    aligned: AlignedClip, codes: InvertedClip, settings: PivotalSettings
+) -> list[tuple[list[int], float]]:
+    """Numbers of the codes that each set of weights is tuned on, and when its shot begins: one set for everything, or
+    one for each shot that has codes."""
+    shot = np.zeros(len(codes.times), dtype=np.int64)
+    starts_s = np.array([-math.inf])
+    if settings.per_shot or (codes.tuning is not None and codes.tuning.later):
+        shot = np.searchsorted(aligned.track.shots[1:, 0], codes.frame_indices, side="right")
+        starts_s = np.append(starts_s, aligned.track.cut_times(aligned.clip.frame_times))
+    numbers = np.unique(shot)
+    chosen = spread_over_groups(shot, max(settings.keyframes, len(numbers)))
+    return [([int(k) for k in chosen if shot[k] == number], float(starts_s[number])) for number in numbers]
 
 
-__all__ = ["PivotalErrors", "PivotalResult", "PivotalSettings", "tune_to_pivots", "tuned_generator"]
+__all__ = ["PivotalErrors", "PivotalResult", "PivotalSettings", "PivotalShot", "tune_to_pivots", "tuned_generator"]

@@ -182,7 +182,7 @@ class _Run:
     ) -> None:
         self._aligned, self._instruments, self._progress = aligned, instruments, progress
         self._size = min(settings.size, generator.resolution)
-        self._raw, self._generator = generator, with_tuning(generator, inverted.tuning)
+        self._raw, self._tuning = generator, inverted.tuning
         self._space = measure_code_space(generator)
         chosen = spread(len(inverted.times), settings.keyframes or len(inverted.times))
         self._codes = {int(inverted.frame_indices[k]): inverted.w_plus[k] for k in chosen}
@@ -222,14 +222,15 @@ class _Run:
 
     def _measure_frame(self, frame: int) -> tuple[FrameQuality, Pair, np.ndarray | None]:
         code, time_s = self._codes[frame], float(self._aligned.clip.frame_times[frame])
+        generator = with_tuning(self._raw, self._tuning, time_s)
         crop = crop_clip(self._aligned, [frame], self._size)
-        pair = look_at(crop, self._render(self._generator, code), self._instruments)
+        pair = look_at(crop, self._render(generator, code), self._instruments)
         values = measure_pair(pair, self._instruments) | measure_code(code, self._space)
         if pair.landmark_error is not None:
             self._displaced.append((time_s, pair.landmark_error))
         edited = None
         if frame in self._keyframes and self._probe is not None and self.reference is not None and pair.image_face:
-            edited, effect = self._probed(self._generator, code, pair)
+            edited, effect = self._probed(generator, code, pair)
             values["editability"] = effect.editability(self.reference)
         kind = KEYFRAME if frame in self._keyframes else BETWEEN
         return FrameQuality(frame, time_s, kind, **values), pair, edited

@@ -35,7 +35,7 @@ from .training_plot import TrainingPlot
 from .trajectory import check_keyframes
 
 VARIANTS = ("paper", "released")
-PictureLoss = Callable[[Tensor, Tensor], Tensor]
+PictureLoss = Callable[[Tensor, Tensor, np.ndarray], Tensor]
 """`(n, L, D)` solved and observed codes to a scalar: losses in feature and image space come in through it."""
 
 
@@ -111,6 +111,7 @@ class _Trainer:
         self.space = CodeSpace(1.0 if released else float(inverted.w_plus.std()) or 1.0, (rows, channels))
         self.span = float(count - 1) if released else 1.0
         self.states = self.space.encode(inverted.w_plus).float().to(device)
+        self.times_s = inverted.times
         start, duration = inverted.times[0], inverted.times[-1] - inverted.times[0]
         tau = (inverted.times - start) / duration
         self.times = torch.from_numpy(tau).float().to(device) * self.span
@@ -135,7 +136,9 @@ class _Trainer:
         if self.picture_loss is not None and self.settings.picture_weight > 0:
             shape = self.space.code_shape
             codes = [(value * self.space.scale).view(-1, *shape) for value in (solved, observed)]
-            loss = loss + self.settings.picture_weight * self.picture_loss(codes[0], codes[1])
+            loss = loss + self.settings.picture_weight * self.picture_loss(
+                codes[0], codes[1], self.times_s[picked[1:].cpu().numpy()]
+            )
         return loss
 
     def step(self) -> None:

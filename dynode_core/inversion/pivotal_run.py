@@ -1,0 +1,211 @@
+"""One run of pivotal tuning: a set of weights that comes to its pivots."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checks import check_network_output
+from ..faces.crop import crop_clip
+from ..generators.protocol import Generator
+from ..generators.proxy import local_proxies
+from ..generators.sampling import sample_codes
+from ..generators.tuning import tunable_copy, weight_adam
+from ..generators.tuning_state import pack_weights, packed_names, restore_weights
+from ..layout import network_to_bytes
+from ..progress import Progress
+from ..spread import spread
+from ..tensor_cache import TensorCache, content_key
+from ..tuned_weights import tuning_at
+from ..types import AlignedClip, InvertedClip
+from .emphasis import emphasis_map, has_mesh
+from .identity_loss import IdentityLoss
+from .judges import Judges
+from .keyframes import crop_coordinates
+from .pivotal_settings import PivotalSettings
+from .schedule import warm_up_and_cosine
+
+SIZE = 256
+_WARM_UP_STEPS = 5
+_PROXY_CODES = 3
+_LOCALITY_CODES = 6
+_PSI = 0.7
+_SETTLED = 0.99
+"""A round that leaves more than this share of the loss is the last one."""
+_COURSE = "course"
+
+
+@dataclass(frozen=True)
+class PivotalErrors:
+    """Means over the pivots of full renderings, and what happened elsewhere."""
+
+    mse: float
+    """Of pixels in [0, 1]."""
+    perceptual: float
+    """NaN without the network."""
+    elsewhere: float
+    """Mean squared change of other faces since before, pixels in [0, 1]."""
+
+    @property
+    def total(self) -> float:
+        """What counts when before and after are compared."""
+        return self.mse + (0.0 if math.isnan(self.perceptual) else self.perceptual)
+
+
+def steps_of(pivots: int, settings: PivotalSettings) -> int:
+    """How often a run reports progress, at most."""
+    return pivots * (settings.rounds + 3)
+
+
+class PivotalRun:
+    """Targets, pictures of the start, and the weights on their way."""
+
+    def __init__(
+        self,
+        aligned: AlignedClip,
+        codes: InvertedClip,
+        pivots: list[int],
+        generator: Generator,
+        settings: PivotalSettings,
+        judges: Judges,
+        cache: TensorCache,
+        progress: Progress,
+    ) -> None:
+        """
+        Args:
+            pivots: numbers of the codes that are tuned on.
+        """
+        self._settings, self._progress, self._cache = settings, progress, cache
+        self._perceptual, identity = judges.perceptual, judges.identity
+        self._size, self._device = min(SIZE, generator.resolution), generator.device
+        self._codes = codes.w_plus[pivots].to(self._device)
+        earlier = tuning_at(codes.tuning, float(codes.times[pivots[0]]))
+        self.working, self.tuned = tunable_copy(generator, earlier, size=settings.depth)
+        self._done, self._total = 0, steps_of(len(pivots), settings)
+        landmarks = crop_coordinates(aligned)
+        self._targets: list[Tensor] = []
+        self._emphasis: list[Tensor] = []
+        self._identity: list[IdentityLoss | None] = []
+        for frame in (int(codes.frame_indices[k]) for k in pivots):
+            target = crop_clip(aligned, [frame], self._size).to(self._device)
+            self._targets.append(target)
+            self._emphasis.append(emphasis_map(aligned, frame, self._size).to(self._device))
+            sees = identity is not None and has_mesh(aligned, frame)
+            self._identity.append(identity.loss_for(target, landmarks[frame] + 0.5) if identity and sees else None)
+            self._step_done(target, target)
+        picked = self._codes[spread(len(self._codes), _PROXY_CODES).tolist()]
+        self._render = local_proxies(self.working, picked, [self._size])[self._size]
+        with torch.no_grad():  # what the stand-in leaves out, so that it starts from the exact picture
+            self._missing = [self._exact(self.working, code) - self._render(code[None]) for code in self._codes]
+            self._elsewhere = self._codes_elsewhere(generator)
+            self._was = [self._render(code[None]) for code in self._elsewhere]
+            self._was_exact = [self._exact(self.working, code) for code in self._elsewhere]
+        names = f"pivotal 1 {generator.generator_id} {settings} {judges.names}"
+        weights = {} if earlier is None else earlier.weights
+        seen = [self._codes, *self._targets, *self._emphasis]
+        self._key = content_key([names, *seen, *weights, *weights.values()])
+
+    def _codes_elsewhere(self, generator: Generator) -> Tensor:
+        """`(n, L, D)`: half way from a pivot to sampled faces."""
+        sampled = sample_codes(generator, range(_LOCALITY_CODES), truncation_psi=_PSI).to(self._device)
+        pivots = self._codes[torch.arange(len(sampled)) % len(self._codes)]
+        return pivots.lerp(sampled, 0.5)
+
+    def tune(self) -> int:
+        """Change the weights in rounds until the pictures agree; how many rounds it took. After each round its state is
+        kept, so that a cancelled run goes on there."""
+        settings, count = self._settings, len(self._codes)
+        optimiser, shuffle = weight_adam(self.tuned, settings.rate), random.Random(settings.seed)
+        orders = [shuffle.sample(range(count), count) for _ in range(settings.rounds)]
+        rounds, last, ended = self._restore(optimiser)
+        while not ended:
+            found = []
+            for place, k in enumerate(orders[rounds]):
+                step = rounds * count + place
+                for group in optimiser.param_groups:
+                    group["lr"] = group["rate"] * warm_up_and_cosine(step, settings.rounds * count, _WARM_UP_STEPS)
+                found.append(self._step(k, step, optimiser))
+            loss, distance = (sum(column) / count for column in zip(*found, strict=True))
+            rounds += 1
+            reached = self._perceptual is not None and distance <= settings.target
+            ended = reached or loss > _SETTLED * last or rounds == settings.rounds
+            last = loss
+            self._keep(optimiser, rounds, last, ended)
+        return rounds
+
+    def _keep(self, optimiser: torch.optim.Adam, rounds: int, loss: float, ended: bool) -> None:
+        state = pack_weights(self.tuned, None if ended else optimiser)
+        self._cache.put(self._key, state | {_COURSE: torch.tensor([rounds, loss, ended], dtype=torch.float64)})
+
+    def _restore(self, optimiser: torch.optim.Adam) -> tuple[int, float, bool]:
+        """Take over what was kept: rounds that are done, the loss of the last one, whether it was the last one."""
+        saved = self._cache.get(self._key)
+        if saved is None or _COURSE not in saved:
+            return 0, math.inf, False
+        rounds, loss, ended = saved[_COURSE].tolist()
+        moved = None if ended else optimiser
+        if saved.keys() != packed_names(self.tuned, moved) | {_COURSE}:
+            return 0, math.inf, False
+        restore_weights(saved, self.tuned, moved)
+        self._done += int(rounds) * len(self._codes)
+        return int(rounds), loss, bool(ended)
+
+    def _step(self, k: int, step: int, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+        """One pivot; its loss, and its perceptual distance."""
+        settings, emphasis = self._settings, self._emphasis[k]
+        images = self._render(self._codes[k : k + 1]) + self._missing[k]
+        target = self._targets[k]
+        loss = settings.pixel_weight * ((images - target).square() * emphasis).mean()
+        distance = 0.0
+        if self._perceptual is not None and settings.perceptual_weight:
+            with torch.no_grad():
+                wanted = self._perceptual.features(target, exact=False)
+            found = self._perceptual.features(images, exact=False)
+            apart = self._perceptual.between_features(found, wanted, emphasis)[0]
+            loss, distance = loss + settings.perceptual_weight * apart, apart.item()
+        same_person = self._identity[k]
+        if same_person is not None and settings.identity_weight:
+            loss = loss + settings.identity_weight * same_person(images)[0]
+        reached = loss.item()
+        if settings.locality_weight:
+            other = step % len(self._elsewhere)
+            change = self._render(self._elsewhere[other : other + 1]) - self._was[other]
+            loss = loss + settings.locality_weight * change.square().mean()
+        check_network_output("The generator", loss)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        self._step_done(target, images.detach())
+        return reached, distance
+
+    @torch.no_grad()
+    def errors(self, generator: Generator) -> PivotalErrors:
+        """Of full renderings."""
+        squares: list[float] = []
+        distances: list[float] = []
+        for code, target in zip(self._codes, self._targets, strict=True):
+            image = self._exact(generator, code).clamp(-1, 1)
+            squares.append(float(F.mse_loss(image, target)) / 4)
+            if self._perceptual is not None:
+                distances.append(float(self._perceptual(image, target)))
+            self._step_done(target, image)
+        changes = [
+            float(F.mse_loss(self._exact(generator, code), was)) / 4
+            for code, was in zip(self._elsewhere, self._was_exact, strict=True)
+        ]
+        count = len(squares)
+        perceptual = sum(distances) / count if distances else float("nan")
+        return PivotalErrors(sum(squares) / count, perceptual, sum(changes) / len(changes))
+
+    def _exact(self, generator: Generator, code: Tensor) -> Tensor:
+        return generator.synthesize(code[None], size=self._size).float()
+
+    def _step_done(self, target: Tensor, image: Tensor) -> None:
+        self._done += 1
+        pair = torch.cat([target, image], dim=3)
+        self._progress(min(self._done, self._total), self._total, network_to_bytes(pair.cpu())[0])
