@@ -183,7 +183,7 @@ def test_pictures_have_the_side_of_a_small_generator() -> None:
         clip, interpolating, CompareSettings(pictures=1), render=sources.render, actual=sources.actual
     )
     assert found.pictures is not None and found.pictures.tiles["actual"].shape == (1, side, side, 3)
-    assert picture_sources(clip, generator, 64).render(clip.w_plus[:1]).shape == (1, 3, 64, 64)
+    assert picture_sources(clip, generator, 64).render(clip.w_plus[:1], clip.times[:1]).shape == (1, 3, 64, 64)
     with pytest.raises(ValueError, match="reach frame 8, but the aligned clip has 5 frames"):
         picture_sources(clip, generator, 64, aligned_clip(TensorClip(frames[:5], 25)))
     with pytest.raises(ValueError, match="family"):
@@ -231,7 +231,7 @@ def test_pictures_are_compared_with_the_frames_of_the_clip() -> None:
         clip,
         interpolating,
         settings,
-        render=lambda one: render(generator, one, size=64),
+        render=lambda one, times: render(generator, one, size=64),
         actual=actual,
         progress=lambda done, total, preview=None: seen.append(done),
     )

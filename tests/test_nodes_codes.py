@@ -92,6 +92,7 @@ def test_caches_are_measured_and_cleared(node_module: NodeModule, folders: Path)
     assert node.execute("all", True).result[0].splitlines() == [
         "keyframes: 3.0 MB, 0.0 MB left",
         "trajectories: 0.0 MB, 0.0 MB left",
+        "pivotal: 0.0 MB, 0.0 MB left",
     ]
     assert [path.name for path in keyframes.iterdir()] == ["notes.txt"]
     stamp = node.fingerprint_inputs("all", True)

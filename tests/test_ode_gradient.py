@@ -158,8 +158,10 @@ def test_training_stops_early_when_nothing_improves(clip: InvertedClip) -> None:
 def test_a_picture_loss_takes_part(clip: InvertedClip) -> None:
     calls = []
 
-    def brightness(solved: Tensor, observed: Tensor) -> Tensor:
+    def brightness(solved: Tensor, observed: Tensor, times: np.ndarray) -> Tensor:
         calls.append(tuple(solved.shape))
+        for code, time in zip(observed, times, strict=True):
+            torch.testing.assert_close(code, clip.w_plus[int(np.flatnonzero(clip.times == time)[0])])
         return (solved.mean() - observed.mean()).square()
 
     train_trajectory(clip, GradientSettings(steps=3, hidden=8, picture_weight=1.0, batch=4), picture_loss=brightness)
@@ -236,7 +238,7 @@ def test_other_codes_settings_or_damage_start_anew(clip: InvertedClip, tmp_path:
 
 def test_a_nameless_picture_loss_is_not_kept(clip: InvertedClip, tmp_path: Path) -> None:
     settings = GradientSettings(steps=2, hidden=8, picture_weight=1.0)
-    loss = lambda solved, observed: (solved - observed).abs().mean()  # noqa: E731
+    loss = lambda solved, observed, times: (solved - observed).abs().mean()  # noqa: E731
     train_trajectory(clip, settings, picture_loss=loss, cache_dir=tmp_path)
     assert not list(tmp_path.iterdir())
     train_trajectory(clip, settings, picture_loss=loss, picture_loss_id="l1", cache_dir=tmp_path)

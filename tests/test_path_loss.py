@@ -30,13 +30,14 @@ def loss(monkeypatch: pytest.MonkeyPatch) -> PathPictureLoss:
 
 def test_it_is_the_mean_square_of_the_pictures_with_gradients_to_the_solved_codes(loss: PathPictureLoss) -> None:
     solved, observed = codes(3, 1).requires_grad_(), codes(3, 2)
-    value = loss(solved, observed)
+    times = np.arange(3) / 25
+    value = loss(solved, observed, times)
     with torch.no_grad():
         pictures = [GENERATOR.synthesize(part, size=SIZE) for part in (solved, observed)]
     assert float(value.detach()) == pytest.approx(2 * float((pictures[0] - pictures[1]).square().mean()), rel=1e-4)
     value.backward()
     assert solved.grad is not None and bool(solved.grad.flatten(1).any(dim=1).all())
-    assert float(loss(observed, observed)) == 0.0
+    assert float(loss(observed, observed, times)) == 0.0
 
 
 def test_training_with_it_is_kept_under_its_own_name(loss: PathPictureLoss, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tensor_cache import TensorCache, content_key
+from ..tuning_files import pack_tuning
 from ..types import InvertedClip
 
 _INTERVAL_S = 10.0
@@ -38,7 +39,9 @@ def training_key(inverted: InvertedClip, settings: object, picture_loss: str) ->
     facts = {k: v for k, v in vars(settings).items() if k not in _FREE}
     cuts = np.empty(0) if inverted.cuts_s is None else inverted.cuts_s
     settings_text = json.dumps(facts, sort_keys=True)
-    return content_key(["training 2", inverted.w_plus, inverted.times, cuts, settings_text, picture_loss])
+    tuned = pack_tuning(inverted.tuning) if picture_loss else {}
+    observed = [inverted.w_plus, inverted.times, cuts]
+    return content_key(["training 2", *observed, settings_text, picture_loss, *tuned, *tuned.values()])
 
 
 class TrainingCache:
