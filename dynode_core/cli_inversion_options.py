@@ -35,6 +35,9 @@ def invert_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--space", choices=SPACES, default=NEAR_W, help="where codes may lie: nearer W edits better, W+ fits closer"
     )
+    group.add_argument(
+        "--offset-rank", type=int, default=0, metavar="N", help="codes differ in so many dimensions at most; 0: any"
+    )
     group.add_argument("--encoder", metavar="FILE", help="e4e, pSp or ReStyle (.pt): start from its guesses")
     group.add_argument("--encoder-kind", choices=KINDS, help="its type, if the file does not say it")
     defaults = LossWeights()
@@ -57,5 +60,6 @@ def invert_settings(options: argparse.Namespace) -> InversionSettings:
         max_steps=options.max_steps,
         tune=not options.no_tuning,
         space=options.space,
+        offset_rank=options.offset_rank,
         weights=LossWeights(**{name: getattr(options, f"weight_{name}") for name in _WEIGHTS}),
     )

@@ -70,6 +70,7 @@ class Invert(io.ComfyNode):
         likeness_weight: float = WEIGHTS.identity,
         eyes_and_mouth: float = WEIGHTS.eyes_and_mouth,
         encoder: LoadedEncoder | None = None,
+        offset_rank: int = 0,
     ) -> io.NodeOutput:
         weights = replace(
             WEIGHTS,
@@ -86,6 +87,7 @@ class Invert(io.ComfyNode):
             max_steps=max_steps,
             tune=tune_generator,
             space=space,
+            offset_rank=offset_rank,
             weights=weights,
         )
         model = generator.ready()
@@ -191,6 +193,16 @@ def _loss_inputs() -> list[io.Input]:
             "eyes_and_mouth",
             WEIGHTS.eyes_and_mouth,
             "How much eyes and mouth count beside the cheeks. More keeps expressions, less keeps the rest.",
+        ),
+        io.Int.Input(
+            "offset_rank",
+            default=0,
+            min=0,
+            max=512,
+            optional=True,
+            tooltip="The codes of a shot may differ from their mean in at most this many dimensions; 0: any. 2 to 4 "
+            "calm a face that trembles where every frame or so is a keyframe; too few lose expressions.",
+            advanced=True,
         ),
     ]
 

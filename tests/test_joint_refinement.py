@@ -19,8 +19,9 @@ from dynode_pack.dynode_core.inversion import IdentityNetwork, InversionSettings
 from dynode_pack.dynode_core.inversion.anchor import choose_anchor
 from dynode_pack.dynode_core.inversion.code_space import measure_code_space
 from dynode_pack.dynode_core.inversion.expression_shift import STRENGTH_PER_BLENDSHAPE, expression_shift
-from dynode_pack.dynode_core.inversion.joint import JointStage, low_rank, refine_together
+from dynode_pack.dynode_core.inversion.joint import JointStage, refine_together
 from dynode_pack.dynode_core.inversion.losses import ReconstructionLoss
+from dynode_pack.dynode_core.inversion.low_rank import low_rank
 from dynode_pack.dynode_core.inversion.settings import QUALITIES
 from dynode_pack.dynode_core.ode import fit_trajectory, solve_at_times
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
@@ -294,6 +295,16 @@ def test_offsets_of_low_rank_span_few_dimensions_and_stay_near() -> None:
     offsets = (found - found.mean(dim=0)).flatten(1)
     assert int(torch.linalg.matrix_rank(offsets, atol=1e-4)) == 2
     assert float((found - codes).norm()) < 0.8 * float((noisy - codes).norm())
+
+
+def test_each_shot_has_a_mean_and_offsets_of_its_own() -> None:
+    random = torch.Generator().manual_seed(4)
+    bases, amounts = torch.randn(2, 1, 4, 8, generator=random), torch.randn(5, 1, 1, generator=random)
+    shots = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2])
+    first, second = (base * amounts + 3 * place for place, base in enumerate(bases))
+    codes = torch.cat([first, second, torch.randn(1, 4, 8, generator=random)])
+    torch.testing.assert_close(low_rank(codes, 1, shots), codes, atol=1e-5, rtol=1e-5)
+    assert float((low_rank(codes, 1) - codes).norm()) > 0.1 * float(codes.norm())
 
 
 def test_inversion_with_a_rank_leaves_the_codes_in_few_dimensions() -> None:

@@ -140,6 +140,7 @@ class _Run:
         for index in indices:
             progress(0, 1)  # reading a long clip takes a while, and may be cancelled
             self._targets.append(crop_clip(aligned, [int(index)], self._size).cpu())
+        self._shots = np.searchsorted(aligned.track.shots[1:, 0], indices, side="right")
         self._first = settings.first_stages(self._size)
         self._joint = settings.joint_stages(len(indices), self._size, can_tune=isinstance(generator, Tunable))
         first, visits = sum(stage.steps + 1 for stage in self._first), sum(stage.visits for stage in self._joint)
@@ -158,7 +159,8 @@ class _Run:
         key = content_key([key, *self._targets, start])
         result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
-            key = content_key([key, f"{stage} {TUNED_SIZE} {self._settings.offset_rank}"])
+            rank = f"{self._settings.offset_rank} of {self._shots}" if self._settings.offset_rank else "any"
+            key = content_key([key, f"{stage} {TUNED_SIZE} {rank}"])
             found = _unpacked(self._cache.get(key), start)
             if found is None:
                 found = self._refine(result, stage, key)
@@ -216,6 +218,7 @@ class _Run:
             tuning=before.tuning,
             loss_target=self._settings.loss_target if is_last else 0.0,
             offset_rank=self._settings.offset_rank,
+            shots=self._shots,
             penalty=functools.partial(code_penalty, weights=replace(weights, size=weights.joint_size)),
             resume=saved,
             on_step=self._show,

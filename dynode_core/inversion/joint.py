@@ -21,6 +21,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ from ..generators.tuning_state import pack_weights, packed_names, restore_weight
 from ..tuned_weights import Tuning
 from .code_space import CodeSpace
 from .losses import ReconstructionLoss
+from .low_rank import low_rank
 from .schedule import warm_up_and_cosine
 
 _WARM_UP_STEPS = 10
@@ -92,6 +94,7 @@ def refine_together(
     loss_target: float = 0.0,
     penalty: Callable[[Tensor], Tensor] | None = None,
     offset_rank: int = 0,
+    shots: np.ndarray | None = None,
     seed: int = 0,
     resume: Mapping[str, Tensor] | None = None,
     on_step: StepCallback,
@@ -108,7 +111,8 @@ def refine_together(
         loss_target: a keyframe whose loss is at most this is left alone from then on.
         penalty: of `(1, L, D)` coordinates in `space`, `(1,)`: added to the loss.
         offset_rank: after each round the offsets of the codes from their mean are reduced to their so many main
-            directions (after Xu et al.: a base and offsets; that they are of low rank is ours); 0 leaves them free.
+            directions (see `low_rank`); 0 leaves them free.
+        shots: `(K,)` number of the shot of each keyframe, which has a mean and offsets of its own; None: one.
         seed: of the order of the visits.
         resume: what `on_round` received, to go on from there.
         on_step: called after every visit.
@@ -151,17 +155,10 @@ def refine_together(
         visit(visits[step], step)
         if (step + 1) % len(w_plus) == 0:
             if offset_rank:
-                codes.values.copy_(low_rank(codes.values, offset_rank))
+                codes.values.copy_(low_rank(codes.values, offset_rank, shots))
             if on_round is not None:
                 on_round(state.tensors(step + 1))
     return JointResult(space.decode(codes.values), as_tuning(tuned) if tuned else None, tuple(state.losses))
-
-
-def low_rank(coordinates: Tensor, rank: int) -> Tensor:
-    """The nearest `(K, L, D)` whose offsets from their mean span at most `rank` dimensions."""
-    mean = coordinates.mean(dim=0, keepdim=True)
-    u, s, v = torch.linalg.svd((coordinates - mean).flatten(1), full_matrices=False)
-    return mean + ((u[:, :rank] * s[:rank]) @ v[:rank]).view_as(coordinates)
 
 
 def _order(count: int, rounds: int, seed: int) -> list[int]:

@@ -69,7 +69,7 @@ class InversionSettings:
     space: str = NEAR_W
     """One of `SPACES`."""
     offset_rank: int = 0
-    """Dimensions in which the codes of a clip may differ from their mean (see `joint.refine_together`); 0: any."""
+    """Dimensions in which the codes of a shot may differ from their mean (see `low_rank`); 0: any."""
     together: bool = True
     """False finds each keyframe alone, by the steps of the first one: to measure what refining them together is
     worth."""

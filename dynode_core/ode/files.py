@@ -1,7 +1,8 @@
 """Trajectory files: one safetensors file whose metadata is JSON. Nothing in it is ever executed.
 
-Version 2. Tensors: field.*, w_plus, times, frame_times; subspace.* for closed-form fields; tuning.* where the generator
-was tuned. Metadata key "trajectory": everything else, the kind of field among it.
+Version 2. Tensors: field.*, w_plus, times, frame_times; subspace.* for closed-form fields; tuning*
+where the generator was tuned (see `tuning_files`). Metadata key "trajectory": everything else, the kind of field among
+it.
 """
 
 from __future__ import annotations
