@@ -36,7 +36,11 @@ def invert_options(parser: argparse.ArgumentParser) -> None:
         "--space", choices=SPACES, default=NEAR_W, help="where codes may lie: nearer W edits better, W+ fits closer"
     )
     group.add_argument(
-        "--offset-rank", type=int, default=0, metavar="N", help="codes differ in so many dimensions at most; 0: any"
+        "--offset-rank",
+        type=int,
+        default=0,
+        metavar="N",
+        help="dimensions in which the codes of a shot may differ; 0: any",
     )
     group.add_argument("--encoder", metavar="FILE", help="e4e, pSp or ReStyle (.pt): start from its guesses")
     group.add_argument("--encoder-kind", choices=KINDS, help="its type, if the file does not say it")

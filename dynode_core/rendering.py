@@ -144,19 +144,20 @@ def render(
     Args:
         w_plus: `(N, L, D)` float32, any device.
         tuning: weights that came with the codes.
-        times: `(N,)` seconds of the clip that the codes belong to, which weights tuned for each shot need; None: the
-            start of the clip.
+        times: `(N,)` seconds of the clip that the codes belong to; only weights tuned for each shot need them.
         size: side of the images; default the generator's resolution.
         batch: see `RenderedFaces.batch`.
     Returns:
         `(N, 3, S, S)` float32 in about [-1, 1], CPU.
+    Raises:
+        ValueError: there are weights for each shot, but no times.
     """
     side = size or generator.resolution
     if not len(w_plus):
         return torch.empty(0, 3, side, side)
-    times = np.full(len(w_plus), -np.inf) if times is None else times
+    parts = [(slice(None), tuning)] if times is None else stretches(tuning, times)
     images: list[Tensor] = []
     with reuse_large_blocks():
-        for part, weights in stretches(tuning, times):
+        for part, weights in parts:
             images += synthesize_batches(with_tuning(generator, weights), w_plus[part], size=size, batch=batch)
     return torch.cat(images)

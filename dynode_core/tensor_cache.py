@@ -25,6 +25,11 @@ class TensorCache:
     def __init__(self, folder: Path | None, max_bytes: int = MAX_BYTES) -> None:
         self._folder, self._max_bytes = folder, max_bytes
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a folder."""
+        return self._folder is not None
+
     def get(self, key: str) -> dict[str, Tensor] | None:
         """The tensors stored under `key`, or None; a damaged entry counts as absent."""
         if self._folder is None or not (self._folder / f"{key}.safetensors").is_file():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,22 +63,35 @@ class Tuning:
         )
 
 
-def tuning_of_shots(sets: Sequence[Tuning | None], starts_s: Sequence[float]) -> Tuning | None:
-    """One set for each shot, joined.
+def set_starts(tuning: Tuning | None, cuts_s: np.ndarray) -> np.ndarray:
+    """`(S,)` float64 seconds at which sets of weights begin that keep apart what `tuning` keeps apart, and the shots
+    between `cuts_s`; the first is -inf."""
+    known = () if tuning is None else tuning.from_s
+    return np.unique(np.concatenate([[-math.inf], np.asarray(known, dtype=np.float64), cuts_s]))
+
+
+def with_new_sets(tuning: Tuning | None, starts_s: np.ndarray, found: Mapping[int, Tuning]) -> Tuning | None:
+    """Weights with some sets anew, the others as in `tuning`.
 
     Args:
-        sets: of S shots in the order of time, one set each; None where nothing was tuned.
-        starts_s: when each begins; the first serves all times before the second.
+        starts_s: `(S,)` from `set_starts`.
+        found: the new ones by number.
     """
-    if all(tuning is None for tuning in sets):
+    sets = [found.get(number, tuning_at(tuning, float(start))) for number, start in enumerate(starts_s)]
+    if all(one is None for one in sets):
         return None
-    weights = [{} if tuning is None else tuning.weights for tuning in sets]
-    return Tuning(weights[0], tuple(weights[1:]), tuple(float(start) for start in starts_s[1:]))
+    weights = [{} if one is None else one.weights for one in sets]
+    return Tuning(weights[0], tuple(weights[1:]), tuple(starts_s[1:].tolist()))
 
 
 def tuning_at(tuning: Tuning | None, time_s: float) -> Tuning | None:
     """The set of one moment, alone, if there are any."""
     return None if tuning is None else tuning.at(time_s)
+
+
+def first_set(tuning: Tuning | None) -> Tuning | None:
+    """The set of the start of the clip, to which its first code belongs, alone."""
+    return tuning_at(tuning, -math.inf)
 
 
 def stretches(tuning: Tuning | None, times_s: np.ndarray) -> Iterator[tuple[slice, Tuning | None]]:

@@ -203,6 +203,7 @@ class EditedLatent:
     """What was applied, in order, for captions and reports, e.g. ("smile=2",)."""
     family: str
     tuning: Tuning | None = None
+    """Of the whole clip: its `tuned_weights.first_set` draws this code."""
 
     def __post_init__(self) -> None:
         check_shape("w_plus_0", self.w_plus_0, tuple(self.base_w_plus_0.shape))

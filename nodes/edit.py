@@ -28,6 +28,7 @@ from ..dynode_core.editing.latent import check_direction_fits
 from ..dynode_core.editing.picture_frames import codes_of
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
+from ..dynode_core.tuned_weights import first_set
 from ..dynode_core.types import AlignedClip, EditDirection, EditedLatent
 from . import model_folders, sockets
 from .devices import LoadedGenerator, outside_inference_mode
@@ -157,7 +158,7 @@ class EditFirstLatent(io.ComfyNode):
 def before_and_after(edited: EditedLatent, generator: Any) -> Tensor:
     """The first face before | after, `(1, S, 2 S, 3)` in [0, 1]."""
     codes = torch.stack([edited.base_w_plus_0, edited.w_plus_0])
-    images = render(generator, codes, tuning=edited.tuning, size=min(PREVIEW_PX, generator.resolution))
+    images = render(generator, codes, tuning=first_set(edited.tuning), size=min(PREVIEW_PX, generator.resolution))
     return sheet(list(network_to_bytes(images)), columns=2)
 
 

@@ -164,12 +164,12 @@ def _inputs() -> list[io.Input]:
             "codes; the loaded generator itself is not changed. Not done in draft quality.",
             advanced=True,
         ),
-        *_loss_inputs(),
+        *_optional_inputs(),
     ]
 
 
-def _loss_inputs() -> list[io.Input]:
-    """Optional, so that older workflows run as they are."""
+def _optional_inputs() -> list[io.Input]:
+    """Optional, so that prompts of earlier versions run as they are."""
     return [
         io.Combo.Input(
             "space",

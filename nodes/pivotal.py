@@ -209,9 +209,10 @@ def _inputs() -> list[io.Input]:
         io.Boolean.Input(
             "per_shot",
             default=DEFAULTS.per_shot,
-            tooltip="On: each shot of the clip gets weights of its own, tuned on its own keyframes, at least one. For "
-            "clips with cuts between close and distant, bright and dark. The keyframes are shared out, so it takes "
-            "about as long.",
+            optional=True,
+            tooltip="On: each shot of the clip gets weights of its own, tuned on its own keyframes, at least one. The "
+            "keyframes are shared out, so it takes about as long. One set for all shots comes as close at the same "
+            "cost; with more keyframes shots that differ much may gain.",
             advanced=True,
         ),
     ]

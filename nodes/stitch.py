@@ -155,6 +155,7 @@ def _inputs() -> list[io.Input]:
         io.Boolean.Input(
             "per_shot",
             default=DEFAULTS.per_shot,
+            optional=True,
             tooltip="On: each shot of the clip gets weights of its own, tuned on its own frames, at least one.",
             advanced=True,
         ),

@@ -15,6 +15,7 @@ from ..dynode_core.generators.sampling import LARGEST_SEED
 from ..dynode_core.inversion.identity_loss import IdentityLoss, face_grid
 from ..dynode_core.layout import network_to_bytes
 from ..dynode_core.rendering import render
+from ..dynode_core.tuned_weights import first_set
 from ..dynode_core.types import EditedLatent
 from . import sockets
 from .clip_encoders import image_embedder, text_embedding
@@ -94,7 +95,7 @@ def _identity_of(latent: EditedLatent, model: Any) -> ImageLoss | None:
     if find_faces is None or network is None:
         return None
     size = min(IDENTITY_PX, model.resolution)
-    image = render(model, latent.w_plus_0[None], tuning=latent.tuning, size=size)
+    image = render(model, latent.w_plus_0[None], tuning=first_set(latent.tuning), size=size)
     mesh = largest_mesh(find_faces(network_to_bytes(image)[0]), size)
     if mesh is None:
         _log.warning("Edit By Text: no face was found in the generator's picture, so the person is not watched.")

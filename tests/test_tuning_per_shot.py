@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from tiny_generators import other_person, tiny_stylegan2
 from dynode_pack.dynode_core.artifacts import load_artifact, save_artifact
 from dynode_pack.dynode_core.blending.stitch_tuning import StitchSettings, tune_stitching
 from dynode_pack.dynode_core.editing.latent import first_latent
+from dynode_pack.dynode_core.editing.mixing import morph_latents
+from dynode_pack.dynode_core.editing.mixing import sample_of as sample_of_latents
 from dynode_pack.dynode_core.generators.tuning import tunable_copy, with_tuning
 from dynode_pack.dynode_core.inversion.path_loss import PathPictureLoss
 from dynode_pack.dynode_core.inversion.pivotal import PivotalSettings, tune_to_pivots
 from dynode_pack.dynode_core.metrics.frame_quality import Instruments
 from dynode_pack.dynode_core.metrics.inversion_report import report_inversion
 from dynode_pack.dynode_core.rendering import RenderedFaces, render
-from dynode_pack.dynode_core.tuned_weights import Tuning, stretches, tuning_of_shots
+from dynode_pack.dynode_core.tuned_weights import Tuning, first_set, set_starts, stretches, with_new_sets
 from dynode_pack.dynode_core.types import AlignedClip, InvertedClip, TrajectorySample
 
 CUT, FRAMES = 2, 4
@@ -70,9 +73,14 @@ def test_weights_belong_to_their_times() -> None:
     assert [(part.start, part.stop) for part, _ in found] == [(0, 1), (1, 3), (3, 4), (4, 5)]
     assert [weights for _, weights in found] == [{}, high, low, high]
     assert list(stretches(tuning, np.empty(0))) == []
-    assert tuning_of_shots([None, None], [-np.inf, 1.0]) is None
-    joined = tuning_of_shots([None, Tuning(high)], [-np.inf, 1.0])
-    assert joined is not None and joined.weights == {} and joined.from_s == (1.0,)
+    assert first_set(tuning) is not None and first_set(None) is None
+    starts = set_starts(tuning, np.array([0.5, 2.0]))
+    assert starts.tolist() == [-np.inf, 0.5, 1.0, 2.0]
+    joined = with_new_sets(tuning, starts, {1: Tuning(high), 3: Tuning(low)})
+    assert joined is not None and joined.sets == (low, high, high, low) and joined.from_s == (0.5, 1.0, 2.0)
+    assert with_new_sets(None, starts, {}) is None
+    fresh = with_new_sets(None, np.array([-np.inf, 1.0]), {1: Tuning(high)})
+    assert fresh is not None and fresh.sets == ({}, high)
     assert tuning.equals(Tuning(low, (high, {}), (1.0, 2.0))) and not tuning.equals(Tuning(low, (low, {}), (1.0, 2.0)))
     with pytest.raises(ValueError, match="1 sets and 0 times"):
         Tuning(low, (high,))
@@ -107,11 +115,13 @@ def test_pictures_are_drawn_with_the_weights_of_their_time(node_module: Any) -> 
     times = aligned.clip.frame_times[[3, 2, 1, 0]]  # played backwards
     wanted = torch.cat(
         [
-            with_tuning(generator, tuning, float(time)).synthesize(code[None]).detach()
+            with_tuning(generator, tuning.at(float(time))).synthesize(code[None]).detach()
             for time, code in zip(times, codes.w_plus, strict=True)
         ]
     )
-    assert float((wanted - render(generator, codes.w_plus, tuning=tuning)).abs().max()) > 0.1
+    assert float((wanted - render(generator, codes.w_plus, tuning=first_set(tuning))).abs().max()) > 0.1
+    with pytest.raises(ValueError, match="There are 2 sets of tuned weights"):
+        render(generator, codes.w_plus, tuning=tuning)
     sample = sample_of(codes, times, tuning)
     faces = RenderedFaces(generator, sample, generator.resolution)
     loaded = node_module("devices").hold_generator(generator)
@@ -120,9 +130,23 @@ def test_pictures_are_drawn_with_the_weights_of_their_time(node_module: Any) -> 
         torch.testing.assert_close(one.read(0, 4), wanted)
         torch.testing.assert_close(one.read(1, 3), wanted[1:3])
         torch.testing.assert_close(one.read_base(2, 4), wanted[2:4])
+
+
+def test_codes_laid_out_as_frames_of_their_own_are_drawn_with_the_weights_of_the_first_code() -> None:
+    generator = tiny()
+    _, codes = two_shots(generator)
+    tuning = two_persons(generator)
     latent = first_latent(replace(codes, tuning=tuning))
-    first = with_tuning(generator, two_persons(generator).at(0.0)).synthesize(codes.w_plus[:1])
-    torch.testing.assert_close(render(generator, latent.w_plus_0[None], tuning=latent.tuning), first)
+    assert latent.tuning is tuning  # a picture of a frame of another shot may be edited
+    with torch.no_grad():
+        wanted = with_tuning(generator, first_set(tuning)).synthesize(latent.w_plus_0[None])
+    frames = 2 * round(25 * tuning.from_s[0]) + 4
+    for sample in (
+        morph_latents(latent, latent, frames, Fraction(25)),
+        sample_of_latents([latent] * frames, Fraction(25)),
+    ):
+        faces = RenderedFaces(generator, sample, generator.resolution).read(0, frames)
+        torch.testing.assert_close(faces, wanted.expand_as(faces))
 
 
 def test_a_loss_of_pictures_uses_the_weights_of_their_time() -> None:
@@ -152,7 +176,10 @@ def test_files_keep_the_weights_of_each_shot(tmp_path: Path, empty_first: bool) 
         assert found is not None and found.equals(tuning)
 
 
-def test_an_interrupted_run_goes_on_where_it_was_and_a_finished_one_is_not_repeated(tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_where_it_was_and_a_finished_one_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynode_pack.dynode_core.inversion.pivotal_run.KEEP_EVERY_S", 0.0)
     generator = tiny()
     aligned, codes = two_shots(generator)
     settings = replace(FAST, rounds=3, rate=0.01, per_shot=True)
@@ -174,6 +201,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_a_finished_one_is_not_repea
     whole, calls = tune(None)
     with pytest.raises(KeyboardInterrupt):
         tune(tmp_path, stop_at=a_shot + 2 * CUT + 2 * CUT + 1)  # in the third round of the second shot
+    monkeypatch.undo()
     for rounds in (1, 0):  # that are left, of both shots
         again, seen = tune(tmp_path)
         assert again.equals(whole) and len(seen) == len(calls) - (2 * settings.rounds - rounds) * CUT
@@ -183,7 +211,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_a_finished_one_is_not_repea
 
 def test_one_set_is_tuned_at_a_time() -> None:
     generator = tiny()
-    with pytest.raises(ValueError, match="One set of tuned weights is tuned at a time, but there are 2"):
+    with pytest.raises(ValueError, match="There are 2 sets of tuned weights"):
         tunable_copy(generator, two_persons(generator))
     assert not PivotalSettings().per_shot
 
@@ -200,3 +228,47 @@ def test_stitching_tunes_each_shot() -> None:
     assert apart.border_before == pytest.approx(tune_stitching(sample, aligned, generator, settings).border_before)
     on = tune_stitching(apart.sample, aligned, generator, settings)  # sets stay apart
     assert on.sets == 2 and on.border_before == pytest.approx(apart.border_after, rel=1e-4)
+
+
+def test_stitching_leaves_shots_that_it_is_not_tuned_on_as_they_are() -> None:
+    generator = tiny()
+    aligned, sample = stitching_scene(generator, edit=0.1)
+    before = Tuning({}, (other_person(generator, 6).weights, other_person(generator, 7).weights), (0.02, 0.06))
+    aligned = replace(aligned, track=replace(aligned.track, segments=np.array([[0, 1], [1, 2], [2, 4]])))
+    there = np.array([True, False, True, True])
+    aligned = replace(aligned, track=replace(aligned.track, present=there))
+    settings = StitchSettings(frames=1, rounds=2, rate=0.03, target=0.0)
+    found = tune_stitching(replace(sample, tuning=before), aligned, generator, settings).sample.tuning
+    assert found is not None and found.from_s == before.from_s
+    assert found.sets[1] is before.sets[1]  # the face is not in that shot
+    assert all(mine is not theirs for mine, theirs in zip(found.sets[::2], before.sets[::2], strict=True))
+
+
+def test_sets_stay_apart_where_the_alignment_knows_of_no_cut() -> None:
+    generator = tiny()
+    aligned, codes = two_shots(generator)
+    tuned = replace(codes, tuning=two_persons(generator))
+    uncut = replace(aligned, track=replace(aligned.track, segments=None))
+    found = tune_to_pivots(uncut, tuned, generator, replace(FAST, rounds=1), perceptual=None)
+    assert [shot.pivots for shot in found.shots] == [(0, 1), (2, 3)] and found.before.mse < 1e-3
+
+
+def test_what_did_not_help_does_not_count_in_the_result() -> None:
+    generator = tiny()
+    aligned, codes = two_shots(generator)
+    half = Tuning(two_persons(generator).sets[0], ({},), two_persons(generator).from_s)  # nothing left to gain in it
+    settings = replace(FAST, rounds=4, rate=0.03)
+    found = tune_to_pivots(aligned, replace(codes, tuning=half), generator, settings, perceptual=None)
+    first, second = found.shots
+    assert second.helped and not first.helped and "nothing is changed" in found.report
+    assert found.codes.tuning is not None and found.codes.tuning.sets[0] is half.sets[0]
+    assert found.after.mse == pytest.approx((first.before.mse + second.after.mse) / 2)
+    assert found.after.elsewhere == pytest.approx(second.after.elsewhere / 2)
+
+
+def test_weights_that_the_compared_pictures_do_not_reach_may_be_asked_for(tmp_path: Path) -> None:
+    generator = tiny_stylegan2(512, "stylegan2-tiny-512x16")
+    aligned, codes = _scene(generator, frames=2)
+    deep = replace(FAST, rounds=2, rate=0.01, depth=1024)
+    found = tune_to_pivots(aligned, codes, generator, deep, perceptual=None, cache_dir=tmp_path)
+    assert len(found.shots) == 1 and found.shots[0].rounds == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +45,7 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
         ValueError: the face is in the picture at none of the times.
     """
     shots, frame_times = Shots(aligned), aligned.clip.frame_times
-    nearest = nearest_frames(frame_times, sample.times)
+    nearest = _nearest_frames(frame_times, sample.times)
     shown = [i for i, t in enumerate(sample.times) if shots.is_present(*shots.place_of(float(t)))]
     if not shown:
         raise ValueError(
@@ -60,23 +59,11 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
     return close[spread_over_groups(shot, count)].tolist()
 
 
-def outputs_by_set(
-    sample: TrajectorySample, aligned: AlignedClip, outputs: list[int], *, per_shot: bool
-) -> list[tuple[list[int], float]]:
-    """The output frames of each set of weights in the order of the clip, and when its shot begins (-inf: the first)."""
-    if not per_shot:
-        return [(outputs, -math.inf)]
-    frames = nearest_frames(aligned.clip.frame_times, sample.times[outputs])
-    shot = np.searchsorted(aligned.track.shots[1:, 0], frames, side="right")
-    starts_s = np.append(-math.inf, aligned.track.cut_times(aligned.clip.frame_times))
-    return [([outputs[i] for i in np.flatnonzero(shot == n)], float(starts_s[n])) for n in np.unique(shot)]
-
-
 def make_scene(
     sample: TrajectorySample, aligned: AlignedClip, index: int, size: int, settings: BlendSettings, device: torch.device
 ) -> StitchScene:
     """Crop, codes and masks of one output frame, S = `size`, on `device`."""
-    frame = int(nearest_frames(aligned.clip.frame_times, sample.times[index : index + 1])[0])
+    frame = int(_nearest_frames(aligned.clip.frame_times, sample.times[index : index + 1])[0])
     edited, base = sample.w_plus[index : index + 1], sample.base_w_plus[index : index + 1]
     codes = edited if torch.equal(edited, base) else torch.cat([edited, base])
     edge, outer = round(EDGE_SHARE * size), max(1, round(OUTER_SHARE * size))
@@ -103,7 +90,7 @@ def _inside_frame(aligned: AlignedClip, frame: int, size: int) -> Tensor:
     return ((points >= 0) & (points <= limits)).all(dim=-1).float()[None, None]
 
 
-def nearest_frames(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
+def _nearest_frames(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
     """`(N,)` int64: the source frame nearest to each time."""
     after = np.searchsorted(frame_times, times).clip(0, len(frame_times) - 1)
     before = (after - 1).clip(0)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,10 +31,10 @@ from ..generators.tuning import as_tuning, tunable_copy, weight_adam, with_tunin
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, part_of, silent
-from ..tuned_weights import Tuning, tuning_at, tuning_of_shots
+from ..tuned_weights import Tuning, set_starts, tuning_at, with_new_sets
 from ..types import AlignedClip, TrajectorySample
 from .settings import BlendSettings
-from .stitch_scene import StitchScene, choose_outputs, make_scene, outputs_by_set
+from .stitch_scene import StitchScene, choose_outputs, make_scene
 from .stitching import masked_l2
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class StitchResult:
     seconds: float
     estimated_s: float
     """What was expected after the first step, for all rounds."""
-    sets: int = 1
+    sets: int
     """Of weights: one, or one for each shot."""
 
     @property
@@ -134,28 +135,29 @@ def tune_stitching(
     settings = settings or StitchSettings()
     check_family("The sample", sample.family, generator.family)
     check_shape("w_plus", sample.w_plus, ("N", generator.num_ws, generator.w_dim))
-    per_shot = settings.per_shot or (sample.tuning is not None and bool(sample.tuning.later))
-    groups = outputs_by_set(sample, aligned, choose_outputs(sample, aligned, settings.frames), per_shot=per_shot)
-    count = sum(len(outputs) for outputs, _ in groups)
-    done, total = 0, _steps_of(count, settings)
-    started = time.monotonic()
+    cuts_s = aligned.track.cut_times(aligned.clip.frame_times) if settings.per_shot else np.empty(0)
+    starts_s = set_starts(sample.tuning, cuts_s)
+    outputs = np.array(choose_outputs(sample, aligned, max(settings.frames, len(starts_s))))
+    number = np.searchsorted(starts_s[1:], sample.times[outputs], side="right")
+    done, total, started = 0, _steps_of(len(outputs), settings), time.monotonic()
     shots: list[_Shot] = []
     with reuse_large_blocks():
-        for outputs, from_s in groups:
+        for one in np.unique(number):
             part = part_of(progress, done, total)
-            shots.append(_tuned_shot(sample, aligned, generator, settings, outputs, from_s, part))
-            done += _steps_of(len(outputs), settings)
+            shots.append(_tuned_shot(sample, aligned, generator, settings, outputs[number == one].tolist(), part))
+            done += _steps_of(len(shots[-1].outputs), settings)
     progress(total, total)
-    tuning = tuning_of_shots([shot.tuning for shot in shots], [shot.from_s for shot in shots])
+    better = {int(one): shot.tuning for one, shot in zip(np.unique(number), shots, strict=True) if shot.better}
+    tuning = with_new_sets(sample.tuning, starts_s, better)
 
     def mean(column: str) -> float:
-        return sum(getattr(shot, column) * len(shot.outputs) for shot in shots) / count
+        return sum(getattr(shot, column) * len(shot.outputs) for shot in shots) / len(outputs)
 
     return StitchResult(
-        sample=replace(sample, tuning=tuning) if any(shot.better for shot in shots) else sample,
+        sample=replace(sample, tuning=tuning) if better else sample,
         outputs=tuple(output for shot in shots for output in shot.outputs),
         border_before=mean("border_before"),
-        border_after=mean("border_after"),
+        border_after=mean("border_kept"),
         content_change=mean("content_change"),
         rounds=max(shot.rounds for shot in shots),
         seconds=time.monotonic() - started,
@@ -169,15 +171,27 @@ class _Shot:
     """What became of one set of weights."""
 
     outputs: tuple[int, ...]
-    from_s: float
-    tuning: Tuning | None
-    """What there was before, if it was no better."""
+    tuning: Tuning
     border_before: float
     border_after: float
-    content_change: float
+    change: float
     rounds: int
     estimated_s: float
-    better: bool
+
+    @property
+    def better(self) -> bool:
+        """Otherwise nothing is changed."""
+        return self.border_after < self.border_before
+
+    @property
+    def border_kept(self) -> float:
+        """With the weights that are used from here on."""
+        return min(self.border_after, self.border_before)
+
+    @property
+    def content_change(self) -> float:
+        """By them."""
+        return self.change if self.better else 0.0
 
 
 def _tuned_shot(
@@ -186,7 +200,6 @@ def _tuned_shot(
     generator: Generator,
     settings: StitchSettings,
     outputs: list[int],
-    from_s: float,
     progress: Progress,
 ) -> _Shot:
     """Tune one set of weights on its outputs."""
@@ -195,9 +208,7 @@ def _tuned_shot(
     rounds, estimated_s = run.tune()
     tuning = as_tuning(run.tuned, earlier)
     before, after, change = run.compare(with_tuning(generator, tuning))
-    if after >= before:  # nothing is changed
-        return _Shot(tuple(outputs), from_s, earlier, before, before, 0.0, rounds, estimated_s, better=False)
-    return _Shot(tuple(outputs), from_s, tuning, before, after, change, rounds, estimated_s, better=True)
+    return _Shot(tuple(outputs), tuning, before, after, change, rounds, estimated_s)
 
 
 class _Run:
@@ -249,7 +260,7 @@ class _Run:
                 errors.append(self._step(k, optimiser))
                 if not estimated_s:
                     estimated_s = (time.monotonic() - began) * settings.rounds * count
-                    logger.info("Stitching tuning takes up to about %.0f s.", estimated_s)
+                    logger.info("Stitching tuning of %d frames takes up to about %.0f s.", count, estimated_s)
             error = sum(errors) / count
             if error <= settings.target or error > _SETTLED * last:
                 return done_rounds + 1, estimated_s

@@ -30,6 +30,7 @@ from ..inversion.perceptual import PerceptualDistance
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
+from ..tuned_weights import tuning_at
 from ..types import AlignedClip, EditedLatent, FaceTexture
 from .latent import edit_label, layer_mask
 from .picture_change import FindFaces, PictureChange, compare_pictures
@@ -143,7 +144,8 @@ def fit_picture(
     settings = settings or PictureSettings()
     check_family("The first code", latent.family, generator.family)
     rows = layer_mask(settings.layers, generator.num_ws)
-    generator = with_tuning(generator, latent.tuning, float(aligned.clip.frame_times[change.frame_index]))
+    time_s = float(aligned.clip.frame_times[change.frame_index])
+    generator = with_tuning(generator, tuning_at(latent.tuning, time_s))
     if float(change.difference.abs().mean()) < _NO_CHANGE:
         return _without_change(latent, change)
     base = (latent.base_w_plus_0 if base is None else base).to(generator.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..code_stream import CodeStream
 from ..families import move_rows
 from ..generators.protocol import Generator
-from ..tuned_weights import Tuning
+from ..tuned_weights import Tuning, first_set
 from ..types import EditedLatent, TrajectorySample
 from .latent import edit_label, layer_mask
 
@@ -67,7 +67,7 @@ def morph_latents(
         family=a.family,
         generator_id="",
         edits=last.edits,
-        tuning=last.tuning,
+        tuning=first_set(last.tuning),  # these frames have times of their own
     )
 
 
@@ -91,7 +91,7 @@ def sample_of(latents: Sequence[EditedLatent], fps: Fraction = Fraction(1)) -> T
         family=latents[0].family,
         generator_id="",
         edits=latents[-1].edits,
-        tuning=tuning,
+        tuning=first_set(tuning),
     )
 
 

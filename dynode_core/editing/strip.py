@@ -13,6 +13,7 @@ from ..generators.protocol import Generator
 from ..generators.tuning import with_tuning
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
+from ..tuned_weights import first_set
 from ..types import EditDirection, EditedLatent
 from .latent import applied_rows
 from .networks import NetworkEdit
@@ -64,7 +65,7 @@ def draw_directions(
         )
     factors = [1.0] * len(edits) if units is None else list(units)
     rows = [applied_rows(edit, latent.w_plus_0, latent.family, layers) for edit in edits]
-    tuned = with_tuning(generator, latent.tuning)
+    tuned = with_tuning(generator, first_set(latent.tuning))
     size = _render_size(generator.resolution, tile_px)
     total = len(edits) * len(strengths)
     tiles: list[list[np.ndarray]] = []

@@ -26,6 +26,7 @@ from ..inversion.schedule import warm_up_and_cosine
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, silent
+from ..tuned_weights import first_set
 from ..types import EditedLatent
 from .latent import edit_label, layer_mask
 from .picture_fit import offset_of
@@ -127,7 +128,7 @@ def edit_by_text(
     settings = settings or TextSettings()
     check_family("The first code", latent.family, generator.family)
     rows = layer_mask(settings.layers, generator.num_ws)[:, None]
-    generator = with_tuning(generator, latent.tuning)
+    generator = with_tuning(generator, first_set(latent.tuning))
     start = latent.w_plus_0[None].to(generator.device)
     with reuse_large_blocks():
         search = _Search(generator, embed, direction, settings, identity, start, rows.to(start))

@@ -8,7 +8,6 @@ and a fine crosshatch on the skin at 1024 px; up to 64 px .79 and clean skin; th
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -35,19 +34,18 @@ class Tunable(Protocol):
         ...
 
 
-def with_tuning(generator: G, tuning: Tuning | None, time_s: float = -math.inf) -> G:
+def with_tuning(generator: G, tuning: Tuning | None) -> G:
     """`generator` with the tuned weights in place: a new module that shares all others; the given one is not changed.
 
     Args:
-        time_s: second of the clip whose set of weights is taken, where there is one for each shot; default the start,
-            to which first codes belong.
+        tuning: one set of weights (see `tuned_weights.tuning_at`).
     Raises:
-        ValueError: the weights are not of this generator.
+        ValueError: the weights are not of this generator, or there are several sets.
     """
     if tuning is None:
         return generator
     assert isinstance(generator, nn.Module)
-    return _copy_sharing(generator, _fitting(generator, tuning.at(time_s).weights))
+    return _copy_sharing(generator, _fitting(generator, _only_set(tuning)))
 
 
 def _fitting(generator: nn.Module, weights: Weights) -> dict[str, Tensor]:
@@ -96,7 +94,10 @@ def as_tuning(tuned: Mapping[str, Tensor], before: Tuning | None = None) -> Tuni
 
 def _only_set(tuning: Tuning) -> Weights:
     if tuning.later:
-        raise ValueError(f"One set of tuned weights is tuned at a time, but there are {len(tuning.sets)}.")
+        raise ValueError(
+            f"There are {len(tuning.sets)} sets of tuned weights, one for each shot, and one is used at a time: say "
+            "for which time."
+        )
     return tuning.weights
 
 

@@ -60,7 +60,13 @@ def describe_codes(codes: InvertedClip) -> str:
         f"{report.get('file', 'codes')}: {len(codes.times)} codes from {codes.times[0]:.3f} s to {last:.3f} s of a "
         f"clip of {len(codes.frame_times)} frames at {float(codes.fps):.3f} fps",
         f"generator: {codes.family}, weights {codes.generator_id}",
-        f"tuned weights: {'yes' if codes.tuning is not None else 'no'}",
+        f"tuned weights: {_tuned_text(codes)}",
         f"source clip: {report.get('source', 'not named')}",
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in report.get("notes", ()))])
+
+
+def _tuned_text(codes: InvertedClip) -> str:
+    if codes.tuning is None:
+        return "no"
+    return f"{len(codes.tuning.sets)} sets, one for each shot" if codes.tuning.later else "yes"

@@ -159,8 +159,8 @@ class _Run:
         key = content_key([key, *self._targets, start])
         result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
-            rank = f"{self._settings.offset_rank} of {self._shots}" if self._settings.offset_rank else "any"
-            key = content_key([key, f"{stage} {TUNED_SIZE} {rank}"])
+            shots = [self._shots] if self._settings.offset_rank else []
+            key = content_key([key, f"{stage} {TUNED_SIZE} {self._settings.offset_rank}", *shots])
             found = _unpacked(self._cache.get(key), start)
             if found is None:
                 found = self._refine(result, stage, key)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..generators.tuning import as_tuning, tunable_copy, weight_adam
-from ..generators.tuning_state import pack_weights, packed_names, restore_weights
+from ..generators.tuning_state import holds_weights, pack_weights, restore_weights
 from ..tuned_weights import Tuning
 from .code_space import CodeSpace
 from .losses import ReconstructionLoss
@@ -39,6 +39,7 @@ _WARM_UP_STEPS = 10
 _CODE_BETAS = (0.7, 0.9)
 """Short memories: a code is visited few times."""
 _READ_OUT_KEYFRAMES = 3
+_OWN_STATE = {"values", "mean", "square", "counts", "losses", "steps"}
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,9 @@ class _State:
     @torch.no_grad()
     def restore(self, saved: Mapping[str, Tensor] | None) -> int:
         """Take over what `tensors` gave, and say after how many steps that was; 0 if there is nothing that fits."""
-        if saved is None or saved.keys() != self._names() or saved["values"].shape != self._codes.values.shape:
+        if saved is None or not saved.keys() >= _OWN_STATE or not holds_weights(saved, self._tuned):
+            return 0
+        if saved["values"].shape != self._codes.values.shape:
             return 0
         codes = self._codes
         for own, name in ((codes.values, "values"), (codes.mean, "mean"), (codes.square, "square")):
@@ -222,7 +225,3 @@ class _State:
         codes.counts[:], self.losses[:] = saved["counts"].tolist(), saved["losses"].tolist()
         restore_weights(saved, self._tuned, self._optimiser)
         return int(saved["steps"])
-
-    def _names(self) -> set[str]:
-        own = {"values", "mean", "square", "counts", "losses", "steps"}
-        return own | packed_names(self._tuned, self._optimiser)

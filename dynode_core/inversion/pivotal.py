@@ -9,10 +9,8 @@ sampled faces, pictures should stay what they were. Weights are tuned in parts o
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from ..memory import reuse_large_blocks
 from ..progress import Progress, part_of, silent
 from ..spread import spread_over_groups
 from ..tensor_cache import TensorCache, content_key
-from ..tuned_weights import Tuning, tuning_at, tuning_of_shots
+from ..tuned_weights import Tuning, set_starts, tuning_at, with_new_sets
 from ..types import AlignedClip, InvertedClip
 from .identity_loss import IdentityNetwork
 from .judges import Judges
@@ -34,17 +32,22 @@ from .perceptual import PerceptualDistance
 from .pivotal_run import PivotalErrors, PivotalRun, steps_of
 from .pivotal_settings import PivotalSettings
 
+CACHE_BYTES = 2 * 2**30
+"""A set of weights of StyleGAN2 takes 85 MB, and one on its way three times that."""
+
 
 @dataclass(frozen=True)
 class PivotalShot:
     """What became of one set of weights."""
 
-    pivots: tuple[int, ...]
-    """Numbers of the codes that were tuned on."""
+    number: int
+    """Which of the sets it is, from 0."""
     from_s: float
     """When its shot begins; -inf if it is the first one."""
-    tuning: Tuning | None
-    """The weights, or those that were there before if tuning did not help."""
+    pivots: tuple[int, ...]
+    """Numbers of the codes that were tuned on."""
+    tuning: Tuning
+    """The weights, which are used if they helped."""
     before: PivotalErrors
     after: PivotalErrors
     rounds: int
@@ -53,6 +56,11 @@ class PivotalShot:
     def helped(self) -> bool:
         """Whether the weights are better than those before."""
         return self.after.total < self.before.total
+
+    @property
+    def kept(self) -> PivotalErrors:
+        """Of the weights that are used from here on."""
+        return self.after if self.helped else self.before
 
     def text(self, perceptual_name: str) -> str:
         """In words."""
@@ -88,8 +96,8 @@ class PivotalResult:
 
     @property
     def after(self) -> PivotalErrors:
-        """The same, of what tuning reached."""
-        return self._mean("after")
+        """The same with the weights of the result: where tuning did not help, as before."""
+        return self._mean("kept")
 
     @property
     def rounds(self) -> int:
@@ -108,8 +116,8 @@ class PivotalResult:
         if len(self.shots) == 1:
             return f"{self.shots[0].text(self.perceptual_name)} {took}"
         lines = [
-            f"Shot {number}, from {max(shot.from_s, 0.0):.2f} s: {shot.text(self.perceptual_name)}"
-            for number, shot in enumerate(self.shots, start=1)
+            f"Shot {shot.number + 1}, from {max(shot.from_s, 0.0):.2f} s: {shot.text(self.perceptual_name)}"
+            for shot in self.shots
         ]
         return "\n".join([*lines, took])
 
@@ -153,23 +161,30 @@ def tune_to_pivots(
             f"The codes reach frame {codes.frame_indices.max()}, but the clip has {aligned.clip.num_frames} frames. "
             "Connect the clip that they were found for."
         )
-    started, judges, cache = time.monotonic(), Judges(perceptual, identity), TensorCache(cache_dir)
-    groups = _pivots_of_shots(aligned, codes, settings)
-    done, total = 0, sum(steps_of(len(pivots), settings) for pivots, _ in groups)
+    started, judges, cache = time.monotonic(), Judges(perceptual, identity), TensorCache(cache_dir, CACHE_BYTES)
+    cuts_s = aligned.track.cut_times(aligned.clip.frame_times) if settings.per_shot else np.empty(0)
+    starts_s = set_starts(codes.tuning, cuts_s)
+    groups = _pivots_of_sets(codes, starts_s, settings.keyframes)
+    done, total = 0, sum(steps_of(len(pivots), settings) for pivots in groups.values())
     shots: list[PivotalShot] = []
     with reuse_large_blocks():
-        for pivots, from_s in groups:
+        for number, pivots in groups.items():
             part = part_of(progress, done, total)
-            made = functools.partial(PivotalRun, aligned, codes, pivots, generator, settings, judges, cache, part)
-            shots.append(_tuned_shot(made, codes, pivots, from_s, generator))
+            run = PivotalRun(aligned, codes, pivots, generator, settings, judges, cache, part)
+            before, rounds = run.errors(run.working), run.tune()
+            tuning = as_tuning(run.tuned, tuning_at(codes.tuning, float(codes.times[pivots[0]])))
+            after = run.errors(with_tuning(generator, tuning))
+            del run  # its pictures, before those of the next one
+            shot = PivotalShot(number, float(starts_s[number]), tuple(pivots), tuning, before, after, rounds)
+            shots.append(shot)
             done += steps_of(len(pivots), settings)
             progress(done, total)
     name = "perceptual distance" if perceptual is None else perceptual.name
     result = PivotalResult(codes, tuple(shots), time.monotonic() - started, name)
     if not result.helped:
         return result
-    tuning = tuning_of_shots([shot.tuning for shot in shots], [shot.from_s for shot in shots])
-    return replace(result, codes=replace(codes, tuning=tuning))
+    better = {shot.number: shot.tuning for shot in shots if shot.helped}
+    return replace(result, codes=replace(codes, tuning=with_new_sets(codes.tuning, starts_s, better)))
 
 
 def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
@@ -177,6 +192,7 @@ def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
     for each shot it gets those of the first."""
     if tuning is None:
         return copy.deepcopy(generator)
+    tuning = tuning.at(-math.inf)
     made = copy.deepcopy(with_tuning(generator, tuning))
     made.generator_id = content_key(
         [generator.generator_id, *(part for name in sorted(tuning.weights) for part in (name, tuning.weights[name]))]
@@ -184,32 +200,12 @@ def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
     return made
 
 
-def _tuned_shot(
-    make_run: Callable[[], PivotalRun], codes: InvertedClip, pivots: list[int], from_s: float, generator: Generator
-) -> PivotalShot:
-    run = make_run()
-    before = run.errors(run.working)
-    rounds = run.tune()
-    earlier = tuning_at(codes.tuning, float(codes.times[pivots[0]]))
-    tuning = as_tuning(run.tuned, earlier)
-    after = run.errors(with_tuning(generator, tuning))
-    shot = PivotalShot(tuple(pivots), from_s, tuning, before, after, rounds)
-    return shot if shot.helped else replace(shot, tuning=earlier)
-
-
-def _pivots_of_shots(
-    aligned: AlignedClip, codes: InvertedClip, settings: PivotalSettings
-) -> list[tuple[list[int], float]]:
-    """Numbers of the codes that each set of weights is tuned on, and when its shot begins: one set for everything, or
-    one for each shot that has codes."""
-    shot = np.zeros(len(codes.times), dtype=np.int64)
-    starts_s = np.array([-math.inf])
-    if settings.per_shot or (codes.tuning is not None and codes.tuning.later):
-        shot = np.searchsorted(aligned.track.shots[1:, 0], codes.frame_indices, side="right")
-        starts_s = np.append(starts_s, aligned.track.cut_times(aligned.clip.frame_times))
-    numbers = np.unique(shot)
-    chosen = spread_over_groups(shot, max(settings.keyframes, len(numbers)))
-    return [([int(k) for k in chosen if shot[k] == number], float(starts_s[number])) for number in numbers]
+def _pivots_of_sets(codes: InvertedClip, starts_s: np.ndarray, most: int) -> dict[int, list[int]]:
+    """Numbers of the codes that each set of weights is tuned on; a set without codes is left out."""
+    number = np.searchsorted(starts_s[1:], codes.times, side="right")
+    numbers = np.unique(number)
+    chosen = spread_over_groups(number, max(most, len(numbers)))
+    return {int(one): [int(k) for k in chosen if number[k] == one] for one in numbers}
 
 
 __all__ = ["PivotalErrors", "PivotalResult", "PivotalSettings", "PivotalShot", "tune_to_pivots", "tuned_generator"]

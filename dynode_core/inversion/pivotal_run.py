@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..generators.sampling import sample_codes
 from ..generators.tuning import tunable_copy, weight_adam
-from ..generators.tuning_state import pack_weights, packed_names, restore_weights
+from ..generators.tuning_state import holds_weights, pack_weights, restore_weights
 from ..layout import network_to_bytes
 from ..progress import Progress
 from ..spread import spread
@@ -37,7 +38,8 @@ _LOCALITY_CODES = 6
 _PSI = 0.7
 _SETTLED = 0.99
 """A round that leaves more than this share of the loss is the last one."""
-_COURSE = "course"
+KEEP_EVERY_S = 10.0
+"""Least time between two states of a run on the disk."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,11 @@ class PivotalRun:
             self._elsewhere = self._codes_elsewhere(generator)
             self._was = [self._render(code[None]) for code in self._elsewhere]
             self._was_exact = [self._exact(self.working, code) for code in self._elsewhere]
-        names = f"pivotal 1 {generator.generator_id} {settings} {judges.names}"
-        weights = {} if earlier is None else earlier.weights
-        seen = [self._codes, *self._targets, *self._emphasis]
+        self._kept = -math.inf
+        how = replace(settings, per_shot=False, keyframes=1)  # which pivots these choose is in the codes
+        names = f"pivotal 1 {generator.generator_id} {how} {judges.names}"
+        seen = [self._codes, *self._targets, *self._emphasis, landmarks[codes.frame_indices[pivots]]]
+        weights = {} if earlier is None else dict(sorted(earlier.weights.items()))
         self._key = content_key([names, *seen, *weights, *weights.values()])
 
     def _codes_elsewhere(self, generator: Generator) -> Tensor:
@@ -139,21 +143,24 @@ class PivotalRun:
         return rounds
 
     def _keep(self, optimiser: torch.optim.Adam, rounds: int, loss: float, ended: bool) -> None:
+        """After a round; moments of many megabytes at most every few seconds, the last weights always."""
+        now = time.monotonic()
+        if not self._cache.keeps or (now - self._kept < KEEP_EVERY_S and not ended):
+            return
         state = pack_weights(self.tuned, None if ended else optimiser)
-        self._cache.put(self._key, state | {_COURSE: torch.tensor([rounds, loss, ended], dtype=torch.float64)})
+        state |= {"rounds": torch.tensor(rounds), "loss": torch.tensor(loss, dtype=torch.float64)}
+        self._cache.put(self._key, state | {"ended": torch.tensor(ended)})
+        self._kept = now
 
     def _restore(self, optimiser: torch.optim.Adam) -> tuple[int, float, bool]:
         """Take over what was kept: rounds that are done, the loss of the last one, whether it was the last one."""
         saved = self._cache.get(self._key)
-        if saved is None or _COURSE not in saved:
+        if saved is None or not saved.keys() >= {"rounds", "loss", "ended"} or not holds_weights(saved, self.tuned):
             return 0, math.inf, False
-        rounds, loss, ended = saved[_COURSE].tolist()
-        moved = None if ended else optimiser
-        if saved.keys() != packed_names(self.tuned, moved) | {_COURSE}:
-            return 0, math.inf, False
-        restore_weights(saved, self.tuned, moved)
-        self._done += int(rounds) * len(self._codes)
-        return int(rounds), loss, bool(ended)
+        ended, rounds = bool(saved["ended"]), int(saved["rounds"])
+        restore_weights(saved, self.tuned, None if ended else optimiser)
+        self._done += rounds * len(self._codes)
+        return rounds, float(saved["loss"]), ended
 
     def _step(self, k: int, step: int, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
         """One pivot; its loss, and its perceptual distance."""

@@ -23,6 +23,7 @@ from ..memory import reuse_large_blocks
 from ..ode import solve_at_times
 from ..progress import Progress, silent
 from ..spread import spread
+from ..tuned_weights import tuning_at
 from ..types import AlignedClip, EditDirection, InvertedClip, LatentTrajectory
 from .editability import Probe, ProbeEffect, mean_effect, reference_codes
 from .frame_quality import (
@@ -183,6 +184,7 @@ class _Run:
         self._aligned, self._instruments, self._progress = aligned, instruments, progress
         self._size = min(settings.size, generator.resolution)
         self._raw, self._tuning = generator, inverted.tuning
+        self._tuned: tuple[int, Generator] | None = None
         self._space = measure_code_space(generator)
         chosen = spread(len(inverted.times), settings.keyframes or len(inverted.times))
         self._codes = {int(inverted.frame_indices[k]): inverted.w_plus[k] for k in chosen}
@@ -222,7 +224,7 @@ class _Run:
 
     def _measure_frame(self, frame: int) -> tuple[FrameQuality, Pair, np.ndarray | None]:
         code, time_s = self._codes[frame], float(self._aligned.clip.frame_times[frame])
-        generator = with_tuning(self._raw, self._tuning, time_s)
+        generator = self._generator_at(time_s)
         crop = crop_clip(self._aligned, [frame], self._size)
         pair = look_at(crop, self._render(generator, code), self._instruments)
         values = measure_pair(pair, self._instruments) | measure_code(code, self._space)
@@ -234,6 +236,13 @@ class _Run:
             values["editability"] = effect.editability(self.reference)
         kind = KEYFRAME if frame in self._keyframes else BETWEEN
         return FrameQuality(frame, time_s, kind, **values), pair, edited
+
+    def _generator_at(self, time_s: float) -> Generator:
+        """With the weights of this moment; frames come in the order of time, so each set is put in place once."""
+        number = -1 if self._tuning is None else int(self._tuning.number_at(np.asarray([time_s]))[0])
+        if self._tuned is None or self._tuned[0] != number:
+            self._tuned = (number, with_tuning(self._raw, tuning_at(self._tuning, time_s)))
+        return self._tuned[1]
 
     def _measure_reference(self) -> ProbeEffect | None:
         effects = []

@@ -40,8 +40,8 @@ def training_key(inverted: InvertedClip, settings: object, picture_loss: str) ->
     cuts = np.empty(0) if inverted.cuts_s is None else inverted.cuts_s
     settings_text = json.dumps(facts, sort_keys=True)
     tuned = pack_tuning(inverted.tuning) if picture_loss else {}
-    names = ["training 2", settings_text, picture_loss, *tuned]
-    return content_key([*names, inverted.w_plus, inverted.times, cuts, *tuned.values()])
+    parts: list[Tensor | np.ndarray | str] = ["training 2", inverted.w_plus, inverted.times, cuts]
+    return content_key([*parts, settings_text, picture_loss, *tuned, *tuned.values()])
 
 
 class TrainingCache:
