@@ -81,7 +81,8 @@ def align_as_asked(
         progress: called for every frame.
 
     Raises:
-        ValueError: the face asked for is not there or found too seldom, or "custom quad" has neither a quad nor a hint.
+        ValueError: the face asked for is not there or found too seldom, or "custom quad" has neither a quad nor a hint,
+            or one beside the picture.
     """
     sigmas = (CENTER_SIGMA * settings.smoothing, AXES_SIGMA * settings.smoothing)
     if not settings.needs_face:
@@ -91,10 +92,15 @@ def align_as_asked(
                 "A custom quad was asked for, but none was given. Give 4 corners (8 numbers) or a box (4 numbers) in "
                 "pixels, or point with a box or a mask."
             )
-        segments = find_segments(clip, progress=progress)
         quads = settings.quad if custom else None
-        if custom and quads is None and hint is not None:
-            quads = smooth_by_segment(squares_around(hint, clip.num_frames), segments, *sigmas)
+        by_hint = custom and quads is None and hint is not None
+        if by_hint and hint is not None:
+            quads = squares_around(hint, clip.num_frames)
+        if quads is not None:
+            check_on_picture(quads, clip)
+        segments = find_segments(clip, progress=progress)
+        if by_hint and quads is not None:
+            quads = smooth_by_segment(quads, segments, *sigmas)
         return align_fixed(clip, quads=quads, crop_size=settings.crop_size, segments=segments)
     if detections is None:
         search = "always" if hint is not None and settings.search == "when needed" else settings.search
@@ -130,6 +136,18 @@ def squares_around(boxes: np.ndarray, num_frames: int) -> np.ndarray:
         raise ValueError(f"The box of frame {int(half.argmin())} has no area. Draw it around what should be cut out.")
     corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)], dtype=np.float64)
     return center[:, None] + half[:, None] * corners
+
+
+def check_on_picture(quads: np.ndarray, clip: VideoClip) -> None:
+    """Raise ValueError if one of `(4, 2)` or `(T, 4, 2)` quads lies beside the frames of `clip`."""
+    corners = quads.reshape(-1, 4, 2)
+    beside = (corners.max(axis=1) <= 0) | (corners.min(axis=1) >= (clip.width, clip.height))
+    if beside.any():
+        frame = int(np.argmax(beside.any(axis=1)))
+        raise ValueError(
+            f"The quad {corners[frame].round(1).tolist()} (frame {frame}) lies beside the picture, which is "
+            f"{clip.width} x {clip.height} pixels. Give corners inside it, or at least on both sides of its edge."
+        )
 
 
 def quad_from_text(text: str) -> np.ndarray | None:
