@@ -126,10 +126,10 @@ def test_what_cannot_be_done_is_said() -> None:
     with pytest.raises(ValueError, match="holds 3"):
         quad_from_text("1, 2, 3")
     beside = AlignSettings(framing="custom quad", quad=quad_from_text("80 5 120 45"))
-    with pytest.raises(ValueError, match="frame 0\\) lies beside the picture, which is 80 x 60 pixels"):
+    with pytest.raises(ValueError, match="lies beside the picture, which is 80 x 60 pixels"):
         align_as_asked(clip_of(2), beside, TwoFaces().open)
     boxes = np.array([(10.0, 10, 30, 20), (10.0, -20, 30, -10)])
-    with pytest.raises(ValueError, match="frame 1\\) lies beside"):
+    with pytest.raises(ValueError, match="of frame 1 lies beside"):
         align_as_asked(clip_of(2), AlignSettings(framing="custom quad"), TwoFaces().open, hint=boxes)
     partly = AlignSettings(framing="custom quad", quad=quad_from_text("60 5 120 65"))
     assert align_as_asked(clip_of(2), partly, TwoFaces().open).quads.shape == (2, 4, 2)

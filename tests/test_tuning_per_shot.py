@@ -272,3 +272,19 @@ def test_weights_that_the_compared_pictures_do_not_reach_may_be_asked_for(tmp_pa
     deep = replace(FAST, rounds=2, rate=0.01, depth=1024)
     found = tune_to_pivots(aligned, codes, generator, deep, perceptual=None, cache_dir=tmp_path)
     assert len(found.shots) == 1 and found.shots[0].rounds == 2
+
+
+def test_the_first_code_keeps_its_weights_where_the_clip_begins_without_the_face() -> None:
+    generator = tiny()
+    aligned, codes = two_shots(generator)
+    later = codes.times >= codes.times[CUT]
+    codes = replace(
+        codes,
+        w_plus=codes.w_plus[later],
+        times=codes.times[later],
+        frame_indices=codes.frame_indices[later],
+        loss=codes.loss[later],
+    )
+    settings = replace(FAST, rounds=2, rate=0.03, per_shot=True)
+    found = tune_to_pivots(aligned, codes, generator, settings, perceptual=None).codes.tuning
+    assert found is not None and found.weights and not found.later

@@ -37,10 +37,15 @@ class StitchScene:
     """`(1, 1, S, S)` each; the border leaves out what lies outside the frame."""
 
 
-def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -> list[int]:
+def choose_outputs(
+    sample: TrajectorySample, aligned: AlignedClip, count: int, starts_s: np.ndarray | None = None
+) -> list[int]:
     """At most `count` output frames, evenly spread over those that show the face at the time of a source frame (or as
     near to one as there are), and at least one of every shot if `count` allows that.
 
+    Args:
+        starts_s: seconds at which sets of weights begin, the first -inf: then of each set at least one, even if these
+            are more than `count`.
     Raises:
         ValueError: the face is in the picture at none of the times.
     """
@@ -55,8 +60,12 @@ def choose_outputs(sample: TrajectorySample, aligned: AlignedClip, count: int) -
     distance = np.abs(frame_times[nearest] - sample.times)[shown]
     close = np.asarray(shown)[distance <= distance.min() + 1e-3]
     first_frames = aligned.track.shots[:, 0]
-    shot = np.searchsorted(first_frames, nearest[close], side="right")
-    return close[spread_over_groups(shot, count)].tolist()
+    group = np.searchsorted(first_frames, nearest[close], side="right")
+    if starts_s is not None and len(starts_s) > 1:
+        group = np.searchsorted(starts_s[1:], sample.times[close], side="right")
+        order = np.argsort(group, kind="stable")  # times may run backwards
+        close, group, count = close[order], group[order], max(count, len(np.unique(group)))
+    return np.sort(close[spread_over_groups(group, count)]).tolist()
 
 
 def make_scene(

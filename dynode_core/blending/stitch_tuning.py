@@ -51,7 +51,7 @@ class StitchSettings:
     """How `tune_stitching` works."""
 
     frames: int = 12
-    """Frames of the sample to tune on, at most."""
+    """Frames of the sample to tune on, at most; but at least one for each set of weights."""
     rounds: int = 10
     """Visits to each of them, at most."""
     rate: float = 0.003
@@ -137,17 +137,17 @@ def tune_stitching(
     check_shape("w_plus", sample.w_plus, ("N", generator.num_ws, generator.w_dim))
     cuts_s = aligned.track.cut_times(aligned.clip.frame_times) if settings.per_shot else np.empty(0)
     starts_s = set_starts(sample.tuning, cuts_s)
-    outputs = np.array(choose_outputs(sample, aligned, max(settings.frames, len(starts_s))))
+    outputs = np.array(choose_outputs(sample, aligned, settings.frames, starts_s))
     number = np.searchsorted(starts_s[1:], sample.times[outputs], side="right")
     done, total, started = 0, _steps_of(len(outputs), settings), time.monotonic()
-    shots: list[_Shot] = []
+    tuned: dict[int, _Shot] = {}
     with reuse_large_blocks():
-        for one in np.unique(number):
+        for one in np.unique(number).tolist():
             part = part_of(progress, done, total)
-            shots.append(_tuned_shot(sample, aligned, generator, settings, outputs[number == one].tolist(), part))
-            done += _steps_of(len(shots[-1].outputs), settings)
+            tuned[one] = _tuned_shot(sample, aligned, generator, settings, outputs[number == one].tolist(), part)
+            done += _steps_of(len(tuned[one].outputs), settings)
     progress(total, total)
-    better = {int(one): shot.tuning for one, shot in zip(np.unique(number), shots, strict=True) if shot.better}
+    shots, better = list(tuned.values()), {one: shot.tuning for one, shot in tuned.items() if shot.better}
     tuning = with_new_sets(sample.tuning, starts_s, better)
 
     def mean(column: str) -> float:

@@ -93,13 +93,12 @@ def align_as_asked(
                 "pixels, or point with a box or a mask."
             )
         quads = settings.quad if custom else None
-        by_hint = custom and quads is None and hint is not None
-        if by_hint and hint is not None:
+        if custom and quads is None and hint is not None:
             quads = squares_around(hint, clip.num_frames)
         if quads is not None:
             check_on_picture(quads, clip)
         segments = find_segments(clip, progress=progress)
-        if by_hint and quads is not None:
+        if quads is not None and quads.ndim == 3:
             quads = smooth_by_segment(quads, segments, *sigmas)
         return align_fixed(clip, quads=quads, crop_size=settings.crop_size, segments=segments)
     if detections is None:
@@ -144,8 +143,9 @@ def check_on_picture(quads: np.ndarray, clip: VideoClip) -> None:
     beside = (corners.max(axis=1) <= 0) | (corners.min(axis=1) >= (clip.width, clip.height))
     if beside.any():
         frame = int(np.argmax(beside.any(axis=1)))
+        place = f" of frame {frame}" if quads.ndim == 3 else ""
         raise ValueError(
-            f"The quad {corners[frame].round(1).tolist()} (frame {frame}) lies beside the picture, which is "
+            f"The quad {corners[frame].round(1).tolist()}{place} lies beside the picture, which is "
             f"{clip.width} x {clip.height} pixels. Give corners inside it, or at least on both sides of its edge."
         )
 

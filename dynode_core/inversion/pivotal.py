@@ -146,7 +146,8 @@ def tune_to_pivots(
         generator: not changed; a copy is tuned.
         perceptual: on the generator's device; None leaves it out.
         identity: the same, a face embedder.
-        cache_dir: where finished rounds are kept, so that the same call goes on after an interruption; None: nowhere.
+        cache_dir: where rounds are kept, the last one of each set always, others every few seconds, so that the same
+            call goes on after an interruption; None: nowhere.
         progress: called after each step with target and reconstruction side by side; may raise to cancel.
     Raises:
         ValueError: codes of another generator or clip.
@@ -163,7 +164,7 @@ def tune_to_pivots(
         )
     started, judges, cache = time.monotonic(), Judges(perceptual, identity), TensorCache(cache_dir, CACHE_BYTES)
     cuts_s = aligned.track.cut_times(aligned.clip.frame_times) if settings.per_shot else np.empty(0)
-    starts_s = set_starts(codes.tuning, cuts_s)
+    starts_s = set_starts(codes.tuning, cuts_s[cuts_s > codes.times[0]])  # the first set is that of the first code
     groups = _pivots_of_sets(codes, starts_s, settings.keyframes)
     done, total = 0, sum(steps_of(len(pivots), settings) for pivots in groups.values())
     shots: list[PivotalShot] = []

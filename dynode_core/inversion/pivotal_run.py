@@ -121,8 +121,8 @@ class PivotalRun:
         return pivots.lerp(sampled, 0.5)
 
     def tune(self) -> int:
-        """Change the weights in rounds until the pictures agree; how many rounds it took. After each round its state is
-        kept, so that a cancelled run goes on there."""
+        """Change the weights in rounds until the pictures agree; how many rounds it took. A cancelled run goes on after
+        the last round that was kept."""
         settings, count = self._settings, len(self._codes)
         optimiser, shuffle = weight_adam(self.tuned, settings.rate), random.Random(settings.seed)
         orders = [shuffle.sample(range(count), count) for _ in range(settings.rounds)]
