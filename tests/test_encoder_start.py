@@ -80,7 +80,7 @@ def test_codes_of_an_encoder_are_mapped_to_the_distilled_generator(golden: Golde
     assert rows is not None
     guess = first_guess(_clip_of(tiny_mobile(), 2)[0], mobile, encoder)
     torch.testing.assert_close(guess.code_of(face, 0), encoder.encode(face)[:, list(rows)])
-    assert guess.shift_share == 0 and guess.name == "Encoder4Editing a"
+    assert guess.shifts == {} and guess.name == "Encoder4Editing a"
 
 
 def test_an_encoder_of_other_codes_is_refused_before_any_work(encoder: StyleEncoder) -> None:

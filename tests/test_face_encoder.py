@@ -170,7 +170,7 @@ def test_the_shipped_encoder_recognises_generated_faces_and_is_chosen_where_all_
     quad = np.array([(0, 0), (0, 512), (512, 512), (512, 0)], float)
     aligned = AlignedClip(clip, np.tile(quad, (3, 1, 1)), track)
     guess = first_guess(aligned, generator, perceptual=perceptual, identity=identity)
-    assert (guess.name, guess.shift_share) == ("face encoder", 0.5)
+    assert (guess.name, guess.shifts) == ("face encoder", {"smile": 0.5})
     coarse = slice(0, 10)
     for k in range(3):
         found = guess.code_of(faces[k : k + 1], k)

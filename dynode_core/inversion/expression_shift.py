@@ -24,9 +24,17 @@ STRENGTH_PER_BLENDSHAPE = 6.0
 
 
 def expression_shift(
-    aligned: AlignedClip, indices: np.ndarray, directions: Mapping[str, EditDirection], num_ws: int, anchor: int = 0
+    aligned: AlignedClip,
+    indices: np.ndarray,
+    directions: Mapping[str, EditDirection],
+    num_ws: int,
+    anchor: int = 0,
+    shares: Mapping[str, float] | None = None,
 ) -> Tensor:
     """`(K, L, 1)` or `(K, L, D)` float32 to be added to the code of frame `indices[anchor]`.
+
+    Args:
+        shares: how much of each of `BLENDSHAPES` is wanted, those left out not at all; None: all of it.
 
     Without blendshapes, or without a direction for them, it is 0.
     """
@@ -36,8 +44,9 @@ def expression_shift(
         return shift
     change = torch.from_numpy(blendshapes[indices] - blendshapes[indices[anchor]]).float()
     for name, columns in BLENDSHAPES.items():
-        if name not in directions:
+        share = 1.0 if shares is None else shares.get(name, 0.0)
+        if name not in directions or not share:
             continue
-        strength = STRENGTH_PER_BLENDSHAPE * change[:, list(columns)].mean(dim=1)
+        strength = share * STRENGTH_PER_BLENDSHAPE * change[:, list(columns)].mean(dim=1)
         shift = shift + strength[:, None, None] * rows_of(directions[name], num_ws)
     return shift

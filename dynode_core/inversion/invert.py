@@ -199,8 +199,9 @@ class _Run:
     def _guesses(self, code: Tensor) -> Tensor:
         """`(K, L, D)`: the anchor's code, moved by what the encoder and the blendshapes see change from there."""
         guesses = torch.cat([self._guessed(k) for k in range(len(self._indices))])
-        shift = expression_shift(self._aligned, self._indices, self._expressions, code.shape[1], self._anchor)
-        return code + (guesses - guesses[self._anchor]) + self._guess.shift_share * shift.to(code)
+        shares, rows = self._guess.shifts, code.shape[1]
+        shift = expression_shift(self._aligned, self._indices, self._expressions, rows, self._anchor, shares)
+        return code + (guesses - guesses[self._anchor]) + shift.to(code)
 
     def _refine(self, before: JointResult, stage: JointStage, key: str) -> JointResult:
         """One joint stage; after each round its state is kept, so that a cancelled one goes on there."""

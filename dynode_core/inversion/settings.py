@@ -33,7 +33,7 @@ QUALITIES: dict[str, Quality] = {
         joint=(
             JointStage(64, 8, 0.12),
             JointStage(128, 5, 0.08),
-            JointStage(256, 3, 0.05, weight_rate=0.004, least_steps=60),
+            JointStage(256, 3, 0.02, weight_rate=0.004, least_steps=60),
         ),
     ),
     "fine": Quality(
