@@ -40,6 +40,12 @@ def _ends_are_finite(array: Tensor) -> bool:
     return bool(torch.stack(array.detach().aminmax()).isfinite().all())
 
 
+def check_range(name: str, value: float, lowest: float, highest: float) -> None:
+    """Raise ValueError unless a setting lies between two bounds, which are allowed."""
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} should lie between {lowest:g} and {highest:g}, but is {value:g}.")
+
+
 def check_increasing(name: str, times: np.ndarray) -> None:
     """Raise ValueError unless the `(N,)` `times` (seconds) are finite and strictly increasing."""
     if times.ndim != 1 or len(times) == 0:

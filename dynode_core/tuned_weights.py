@@ -47,9 +47,14 @@ class Tuning:
         """All sets in the order of time."""
         return (self.weights, *self.later)
 
+    @property
+    def starts_s(self) -> np.ndarray:
+        """`(S,)` float64 seconds at which each of `sets` begins; the first is -inf."""
+        return np.array([-math.inf, *self.from_s])
+
     def number_at(self, times_s: np.ndarray) -> np.ndarray:
         """`(N,)` int64: which of `sets` belongs to each of `(N,)` seconds of the clip."""
-        return np.searchsorted(np.asarray(self.from_s, dtype=np.float64), times_s, side="right")
+        return set_number(self.starts_s, times_s)
 
     def at(self, time_s: float) -> Tuning:
         """The set of one moment, alone."""
@@ -66,8 +71,13 @@ class Tuning:
 def set_starts(tuning: Tuning | None, cuts_s: np.ndarray) -> np.ndarray:
     """`(S,)` float64 seconds at which sets of weights begin that keep apart what `tuning` keeps apart, and the shots
     between `cuts_s`; the first is -inf."""
-    known = () if tuning is None else tuning.from_s
-    return np.unique(np.concatenate([[-math.inf], np.asarray(known, dtype=np.float64), cuts_s]))
+    known = [-math.inf] if tuning is None else tuning.starts_s
+    return np.unique(np.concatenate([known, cuts_s]))
+
+
+def set_number(starts_s: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """`(N,)` int64: which of the sets that begin at `(S,)` `starts_s` belongs to each of `(N,)` seconds."""
+    return np.searchsorted(starts_s[1:], times_s, side="right")
 
 
 def with_new_sets(tuning: Tuning | None, starts_s: np.ndarray, found: Mapping[int, Tuning]) -> Tuning | None:

@@ -109,6 +109,10 @@ class FaceTrack:
         """`(S, 2)` int64: `segments`, or one shot."""
         return np.array([[0, len(self.detected)]]) if self.segments is None else self.segments
 
+    def shot_of(self, frames: np.ndarray) -> np.ndarray:
+        """`(n,)` int64: which of `shots` each of `(n,)` frames belongs to."""
+        return np.searchsorted(self.shots[1:, 0], frames, side="right")
+
     def cut_times(self, frame_times: np.ndarray) -> np.ndarray:
         """`(S - 1,)` float64 seconds of the cuts for `(T,)` `frame_times`: halfway between the frames on either side,
         where blending changes from one to the other."""

@@ -62,14 +62,12 @@ class ManagedFaces:
 
     def _read(self, w_plus: Tensor, start: int) -> Tensor:
         times, generator = self.sample.times[start : start + len(w_plus)], self.loaded.ready()
-        return torch.cat(
-            [
-                self._draw(with_tuning(generator, tuning), w_plus[part])
-                for part, tuning in stretches(self.sample.tuning, times)
-            ]
-        )
+        pieces: list[Tensor] = []
+        for part, tuning in stretches(self.sample.tuning, times):
+            pieces += self._draw(with_tuning(generator, tuning), w_plus[part])
+        return torch.cat(pieces)
 
-    def _draw(self, model: Generator, w_plus: Tensor) -> Tensor:
+    def _draw(self, model: Generator, w_plus: Tensor) -> list[Tensor]:
         chunk = self.chunk or batch_that_fits(model)
         pieces: list[Tensor] = []
         done = 0
@@ -82,7 +80,7 @@ class ManagedFaces:
                     raise
                 chunk = max(1, chunk // 2)
                 comfy.model_management.soft_empty_cache()
-        return torch.cat(pieces)
+        return pieces
 
 
 class Render(io.ComfyNode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import check_range
 from ..faces.masks import REGIONS
 
 MODES = ("adaptive", "residual", "replace")
@@ -52,17 +53,12 @@ class BlendSettings:
         _check_choice("region", self.region, (*REGIONS, WHOLE_CROP))
         _check_choice("join", self.join, JOINS)
         _check_choice("background", self.background, BACKGROUNDS)
-        _check_range("dilate", self.dilate, -0.5, 0.5)
-        _check_range("feather", self.feather, 0.0, 0.5)
-        _check_range("mask_smoothing", self.mask_smoothing, 0.0, 100.0)
-        _check_range("chunk", self.chunk, 1, 8)
+        check_range("dilate", self.dilate, -0.5, 0.5)
+        check_range("feather", self.feather, 0.0, 0.5)
+        check_range("mask_smoothing", self.mask_smoothing, 0.0, 100.0)
+        check_range("chunk", self.chunk, 1, 8)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} should be one of {', '.join(choices)}, but is {value!r}.")
-
-
-def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise ValueError(f"{name} should lie between {lowest:g} and {highest:g}, but is {value:g}.")

@@ -15,7 +15,7 @@ class Shots:
         track, num_frames = aligned.track, aligned.clip.num_frames
         self._times = aligned.clip.frame_times
         self._present = track.in_view
-        self._shot = np.searchsorted(track.shots[:, 0], np.arange(num_frames), side="right")
+        self._shot = track.shot_of(np.arange(num_frames))
         self._run = self._shot * 2 + self._present
         """A number that changes at cuts and where the face comes or goes."""
 

@@ -12,6 +12,7 @@ from ..faces.align import has_face
 from ..faces.crop import crop_clip
 from ..faces.warp import apply_homography, pixel_grid, quad_to_crop_matrices
 from ..spread import spread_over_groups
+from ..tuned_weights import set_number
 from ..types import AlignedClip, TrajectorySample
 from .region import soft_outline
 from .settings import WHOLE_CROP, BlendSettings
@@ -59,10 +60,9 @@ def choose_outputs(
         )
     distance = np.abs(frame_times[nearest] - sample.times)[shown]
     close = np.asarray(shown)[distance <= distance.min() + 1e-3]
-    first_frames = aligned.track.shots[:, 0]
-    group = np.searchsorted(first_frames, nearest[close], side="right")
+    group = aligned.track.shot_of(nearest[close])
     if starts_s is not None and len(starts_s) > 1:
-        group = np.searchsorted(starts_s[1:], sample.times[close], side="right")
+        group = set_number(starts_s, sample.times[close])
         order = np.argsort(group, kind="stable")  # times may run backwards
         close, group, count = close[order], group[order], max(count, len(np.unique(group)))
     return np.sort(close[spread_over_groups(group, count)]).tolist()

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_family, check_network_output, check_shape
+from ..checks import check_family, check_network_output, check_range, check_shape
 from ..generators.protocol import Generator
 from ..generators.proxy import local_proxies
 from ..generators.tuning import as_tuning, tunable_copy, weight_adam, with_tuning
 from ..layout import network_to_bytes
 from ..memory import reuse_large_blocks
 from ..progress import Progress, part_of, silent
-from ..tuned_weights import Tuning, set_starts, tuning_at, with_new_sets
+from ..tuned_weights import Tuning, set_number, set_starts, tuning_at, with_new_sets
 from ..types import AlignedClip, TrajectorySample
 from .settings import BlendSettings
 from .stitch_scene import StitchScene, choose_outputs, make_scene
@@ -67,15 +67,11 @@ class StitchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, low, high in (
-            ("frames", self.frames, 1, 512),
-            ("rounds", self.rounds, 1, 1000),
-            ("rate", self.rate, 0.0, 1.0),
-            ("content_weight", self.content_weight, 0.0, 1000.0),
-            ("target", self.target, 0.0, 100.0),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"{name} should lie between {low:g} and {high:g}, but is {value:g}.")
+        check_range("frames", self.frames, 1, 512)
+        check_range("rounds", self.rounds, 1, 1000)
+        check_range("rate", self.rate, 0.0, 1.0)
+        check_range("content_weight", self.content_weight, 0.0, 1000.0)
+        check_range("target", self.target, 0.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -138,13 +134,13 @@ def tune_stitching(
     cuts_s = aligned.track.cut_times(aligned.clip.frame_times) if settings.per_shot else np.empty(0)
     starts_s = set_starts(sample.tuning, cuts_s)
     outputs = np.array(choose_outputs(sample, aligned, settings.frames, starts_s))
-    number = np.searchsorted(starts_s[1:], sample.times[outputs], side="right")
+    number = set_number(starts_s, sample.times[outputs])
     done, total, started = 0, _steps_of(len(outputs), settings), time.monotonic()
     tuned: dict[int, _Shot] = {}
     with reuse_large_blocks():
         for one in np.unique(number).tolist():
             part = part_of(progress, done, total)
-            tuned[one] = _tuned_shot(sample, aligned, generator, settings, outputs[number == one].tolist(), part)
+            tuned[one] = _Run(sample, aligned, generator, settings, outputs[number == one].tolist(), part).result()
             done += _steps_of(len(tuned[one].outputs), settings)
     progress(total, total)
     shots, better = list(tuned.values()), {one: shot.tuning for one, shot in tuned.items() if shot.better}
@@ -194,23 +190,6 @@ class _Shot:
         return self.change if self.better else 0.0
 
 
-def _tuned_shot(
-    sample: TrajectorySample,
-    aligned: AlignedClip,
-    generator: Generator,
-    settings: StitchSettings,
-    outputs: list[int],
-    progress: Progress,
-) -> _Shot:
-    """Tune one set of weights on its outputs."""
-    earlier = tuning_at(sample.tuning, float(sample.times[outputs[0]]))
-    run = _Run(replace(sample, tuning=earlier), aligned, generator, settings, outputs, progress)
-    rounds, estimated_s = run.tune()
-    tuning = as_tuning(run.tuned, earlier)
-    before, after, change = run.compare(with_tuning(generator, tuning))
-    return _Shot(tuple(outputs), tuning, before, after, change, rounds, estimated_s)
-
-
 class _Run:
     """One tuning: the frames, how they looked before, and the weights on their way."""
 
@@ -223,10 +202,11 @@ class _Run:
         outputs: list[int],
         progress: Progress,
     ) -> None:
-        self._settings, self._progress = settings, progress
+        self._settings, self._progress, self._generator, self._outputs = settings, progress, generator, outputs
         self._done, self._total = 0, _steps_of(len(outputs), settings)
         self._size = min(SIZE, generator.resolution)
-        self._working, self.tuned = tunable_copy(generator, sample.tuning)
+        self._earlier = tuning_at(sample.tuning, float(sample.times[outputs[0]]))
+        self._working, self._tuned = tunable_copy(generator, self._earlier)
         self._scenes: list[StitchScene] = []
         self._before: list[Tensor] = []
         for index in outputs:
@@ -248,10 +228,17 @@ class _Run:
         codes = torch.cat([self._scenes[i].codes[:1] for i in picked])
         return local_proxies(self._working, codes, [self._size])[self._size]
 
-    def tune(self) -> tuple[int, float]:
+    def result(self) -> _Shot:
+        """Tune, and compare with before."""
+        rounds, estimated_s = self._tune()
+        tuning = as_tuning(self._tuned, self._earlier)
+        before, after, change = self._compare(with_tuning(self._generator, tuning))
+        return _Shot(tuple(self._outputs), tuning, before, after, change, rounds, estimated_s)
+
+    def _tune(self) -> tuple[int, float]:
         """Change the weights in rounds until the border agrees; (rounds, seconds expected after the first step)."""
         settings, count = self._settings, len(self._scenes)
-        optimiser = weight_adam(self.tuned, settings.rate)
+        optimiser = weight_adam(self._tuned, settings.rate)
         shuffle, began = random.Random(settings.seed), time.monotonic()
         estimated_s, last = 0.0, float("inf")
         for done_rounds in range(settings.rounds):
@@ -281,7 +268,7 @@ class _Run:
         return border.item()
 
     @torch.no_grad()
-    def compare(self, tuned: Generator) -> tuple[float, float, float]:
+    def _compare(self, tuned: Generator) -> tuple[float, float, float]:
         """Mean border errors before and after, and change of the content, of full renderings."""
         sums = torch.zeros(3)
         for scene, before in zip(self._scenes, self._before, strict=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import check_range
 from ..progress import Progress, silent
 from ..types import AlignedClip, VideoClip
 from .align import align_detections, align_fixed, smooth_by_segment
@@ -57,8 +58,7 @@ class AlignSettings:
     def __post_init__(self) -> None:
         if self.framing not in FRAMINGS:
             raise ValueError(f"The framing is one of {', '.join(FRAMINGS)}, but is {self.framing!r}.")
-        if not 0 <= self.least_found <= 1:
-            raise ValueError(f"least_found should lie between 0 and 1, but is {self.least_found:g}.")
+        check_range("least_found", self.least_found, 0, 1)
 
 
 def align_as_asked(

@@ -140,7 +140,7 @@ class _Run:
         for index in indices:
             progress(0, 1)  # reading a long clip takes a while, and may be cancelled
             self._targets.append(crop_clip(aligned, [int(index)], self._size).cpu())
-        self._shots = np.searchsorted(aligned.track.shots[1:, 0], indices, side="right")
+        self._shots = aligned.track.shot_of(indices)
         self._first = settings.first_stages(self._size)
         self._joint = settings.joint_stages(len(indices), self._size, can_tune=isinstance(generator, Tunable))
         first, visits = sum(stage.steps + 1 for stage in self._first), sum(stage.visits for stage in self._joint)

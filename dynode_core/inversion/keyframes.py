@@ -121,12 +121,13 @@ def _spaced(moved: np.ndarray, times: np.ndarray, runs: list[tuple[int, int]], s
     return np.array(chosen)
 
 
-def crop_coordinates(aligned: AlignedClip) -> np.ndarray:
-    """Landmarks `(T, P, 2)` in units of the quad's side, relative to its centre and turned with it."""
-    quads = aligned.quads
+def crop_coordinates(aligned: AlignedClip, frames: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Landmarks `(T, P, 2)`, of all or of some `frames`, in units of the quad's side, relative to its centre and turned
+    with it."""
+    quads = aligned.quads[frames]
     sides = quad_sides_px(quads)
     centre = quads.mean(axis=1)
     right = (quads[:, 3] - quads[:, 0]) / sides[:, None]
     down = (quads[:, 1] - quads[:, 0]) / sides[:, None]
-    offset = (aligned.track.landmarks - centre[:, None]) / sides[:, None, None]
+    offset = (aligned.track.landmarks[frames] - centre[:, None]) / sides[:, None, None]
     return np.stack([(offset * right[:, None]).sum(2), (offset * down[:, None]).sum(2)], axis=2)

@@ -9,7 +9,6 @@ sampled faces, pictures should stay what they were. Weights are tuned in parts o
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..memory import reuse_large_blocks
 from ..progress import Progress, part_of, silent
 from ..spread import spread_over_groups
 from ..tensor_cache import TensorCache, content_key
-from ..tuned_weights import Tuning, set_starts, tuning_at, with_new_sets
+from ..tuned_weights import Tuning, first_set, set_number, set_starts, with_new_sets
 from ..types import AlignedClip, InvertedClip
 from .identity_loss import IdentityNetwork
 from .judges import Judges
@@ -173,7 +172,7 @@ def tune_to_pivots(
             part = part_of(progress, done, total)
             run = PivotalRun(aligned, codes, pivots, generator, settings, judges, cache, part)
             before, rounds = run.errors(run.working), run.tune()
-            tuning = as_tuning(run.tuned, tuning_at(codes.tuning, float(codes.times[pivots[0]])))
+            tuning = as_tuning(run.tuned, run.earlier)
             after = run.errors(with_tuning(generator, tuning))
             del run  # its pictures, before those of the next one
             shot = PivotalShot(number, float(starts_s[number]), tuple(pivots), tuning, before, after, rounds)
@@ -191,9 +190,9 @@ def tune_to_pivots(
 def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
     """A generator of its own with the tuned weights in place: it shares nothing, and has an id of its own. Of weights
     for each shot it gets those of the first."""
+    tuning = first_set(tuning)
     if tuning is None:
         return copy.deepcopy(generator)
-    tuning = tuning.at(-math.inf)
     made = copy.deepcopy(with_tuning(generator, tuning))
     made.generator_id = content_key(
         [generator.generator_id, *(part for name in sorted(tuning.weights) for part in (name, tuning.weights[name]))]
@@ -203,7 +202,7 @@ def tuned_generator(generator: Any, tuning: Tuning | None) -> Any:
 
 def _pivots_of_sets(codes: InvertedClip, starts_s: np.ndarray, most: int) -> dict[int, list[int]]:
     """Numbers of the codes that each set of weights is tuned on; a set without codes is left out."""
-    number = np.searchsorted(starts_s[1:], codes.times, side="right")
+    number = set_number(starts_s, codes.times)
     numbers = np.unique(number)
     chosen = spread_over_groups(number, max(most, len(numbers)))
     return {int(one): [int(k) for k in chosen if number[k] == one] for one in numbers}

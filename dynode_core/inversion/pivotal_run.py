@@ -86,19 +86,20 @@ class PivotalRun:
         self._perceptual, identity = judges.perceptual, judges.identity
         self._size, self._device = min(SIZE, generator.resolution), generator.device
         self._codes = codes.w_plus[pivots].to(self._device)
-        earlier = tuning_at(codes.tuning, float(codes.times[pivots[0]]))
-        self.working, self.tuned = tunable_copy(generator, earlier, size=settings.depth)
+        self.earlier = tuning_at(codes.tuning, float(codes.times[pivots[0]]))
+        self.working, self.tuned = tunable_copy(generator, self.earlier, size=settings.depth)
         self._done, self._total = 0, steps_of(len(pivots), settings)
-        landmarks = crop_coordinates(aligned)
+        frames = codes.frame_indices[pivots]
+        landmarks = crop_coordinates(aligned, frames)
         self._targets: list[Tensor] = []
         self._emphasis: list[Tensor] = []
         self._identity: list[IdentityLoss | None] = []
-        for frame in (int(codes.frame_indices[k]) for k in pivots):
+        for place, frame in enumerate(frames.tolist()):
             target = crop_clip(aligned, [frame], self._size).to(self._device)
             self._targets.append(target)
             self._emphasis.append(emphasis_map(aligned, frame, self._size).to(self._device))
             sees = identity is not None and has_mesh(aligned, frame)
-            self._identity.append(identity.loss_for(target, landmarks[frame] + 0.5) if identity and sees else None)
+            self._identity.append(identity.loss_for(target, landmarks[place] + 0.5) if identity and sees else None)
             self._step_done(target, target)
         picked = self._codes[spread(len(self._codes), _PROXY_CODES).tolist()]
         self._render = local_proxies(self.working, picked, [self._size])[self._size]
@@ -110,9 +111,9 @@ class PivotalRun:
         self._kept = -math.inf
         how = replace(settings, per_shot=False, keyframes=1)  # which pivots these choose is in the codes
         names = f"pivotal 1 {generator.generator_id} {how} {judges.names}"
-        seen = [self._codes, *self._targets, *self._emphasis, landmarks[codes.frame_indices[pivots]]]
-        weights = {} if earlier is None else dict(sorted(earlier.weights.items()))
-        self._key = content_key([names, *seen, *weights, *weights.values()])
+        weights = {} if self.earlier is None else dict(sorted(self.earlier.weights.items()))
+        targets = [self._codes, *self._targets, *self._emphasis]
+        self._key = content_key([names, *targets, landmarks, *weights, *weights.values()])
 
     def _codes_elsewhere(self, generator: Generator) -> Tensor:
         """`(n, L, D)`: half way from a pivot to sampled faces."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import check_range
 from ..generators.tuning import TUNED_SIZE
 
 
@@ -32,16 +33,12 @@ class PivotalSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("keyframes", 1, 512),
-            ("rounds", 1, 1000),
-            ("rate", 0.0, 1.0),
-            ("pixel_weight", 0.0, 1000.0),
-            ("perceptual_weight", 0.0, 1000.0),
-            ("identity_weight", 0.0, 1000.0),
-            ("locality_weight", 0.0, 1000.0),
-            ("target", 0.0, 100.0),
-            ("depth", 4, 4096),
-        ):
-            if not low <= (value := getattr(self, name)) <= high:
-                raise ValueError(f"{name} should lie between {low:g} and {high:g}, but is {value:g}.")
+        check_range("keyframes", self.keyframes, 1, 512)
+        check_range("rounds", self.rounds, 1, 1000)
+        check_range("rate", self.rate, 0.0, 1.0)
+        check_range("pixel_weight", self.pixel_weight, 0.0, 1000.0)
+        check_range("perceptual_weight", self.perceptual_weight, 0.0, 1000.0)
+        check_range("identity_weight", self.identity_weight, 0.0, 1000.0)
+        check_range("locality_weight", self.locality_weight, 0.0, 1000.0)
+        check_range("target", self.target, 0.0, 100.0)
+        check_range("depth", self.depth, 4, 4096)
