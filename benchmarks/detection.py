@@ -25,7 +25,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 from dynode_core.clip import TensorClip  # noqa: E402
 from dynode_core.faces.detections import SEARCHES, detect_faces  # noqa: E402
 from dynode_core.faces.landmarks import FaceLandmarker  # noqa: E402
-from dynode_core.model_files import find_landmarker  # noqa: E402
+from dynode_core.model_files import find_landmarker, find_points  # noqa: E402
 from dynode_core.video import FileClip  # noqa: E402
 from machine import commit  # noqa: E402
 
@@ -80,7 +80,7 @@ def recall(clip: FileClip, landmarker: FaceLandmarker, search: Any) -> dict[str,
         for index, centres in frames.items():
             first = max(0, index - 1)
             around = TensorClip(clip.read(range(first, index + 2)), clip.fps)
-            faces = detect_faces(around, landmarker, search=search).faces[index - first]
+            faces = detect_faces(around, landmarker, search=search, points_path=find_points()).faces[index - first]
             hits = sum(any(_is_at(face.box, centre) for face in faces) for centre in centres)
             found += hits
             others += sum(not any(_is_at(face.box, centre) for centre in centres) for face in faces)

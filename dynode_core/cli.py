@@ -113,7 +113,7 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
         help="for --framing 'custom quad': left, top, right, bottom of a box, or x, y of the corners top left, bottom "
         "left, bottom right, top right, px",
     )
-    add_choice(group, "--search", SEARCHES, "look closer for small, dark and half-turned faces", default="when needed")
+    add_choice(group, "--search", SEARCHES, "look closer for small, dark and turned faces", default="when needed")
     group.add_argument(
         "--least-found",
         type=float,

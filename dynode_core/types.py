@@ -84,6 +84,9 @@ class FaceTrack:
     """`(S, 2)` int64 first frame and frame after the last of each shot, in order, without gaps. None: one shot."""
     sharpness: np.ndarray | None = None
     """`(T,)` float32, 0 or more: see `faces.sharpness`; NaN where nothing was detected."""
+    fitted: np.ndarray | None = None
+    """`(T,)` bool: False where landmarks were not fitted to the picture, but interpolated or, in profile, those of a
+    mean face on five points (`faces.posed_mesh`). None: fitted wherever detected."""
 
     def __post_init__(self) -> None:
         num_frames = len(self.landmarks)
@@ -97,12 +100,19 @@ class FaceTrack:
             check_shape("segments", self.segments, ("S", 2))
         if self.sharpness is not None:
             check_shape("sharpness", self.sharpness, (num_frames,))
+        if self.fitted is not None:
+            check_shape("fitted", self.fitted, (num_frames,))
         check_finite("landmarks", self.landmarks)
 
     @property
     def in_view(self) -> np.ndarray:
         """`(T,)` bool: `present`, or True everywhere."""
         return np.ones(len(self.detected), dtype=bool) if self.present is None else self.present
+
+    @property
+    def is_fitted(self) -> np.ndarray:
+        """`(T,)` bool: `fitted`, or `detected`."""
+        return self.detected if self.fitted is None else self.fitted
 
     @property
     def shots(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..dynode_core.faces.preview import draw_alignment
 from ..dynode_core.faces.quality import LEAST_FOUND, alignment_report
 from ..dynode_core.faces.tracking import PICKS, Pick
 from ..dynode_core.layout import pictures_to_bytes
-from ..dynode_core.model_files import find_landmarker
+from ..dynode_core.model_files import find_landmarker, find_points
 from ..dynode_core.spread import spread
 from ..dynode_core.types import AlignedClip, VideoClip
 from . import model_folders, sockets
@@ -102,7 +102,10 @@ class FrameAlign(io.ComfyNode):
         known = None
         if face_landmarks is not None and settings.needs_face:
             known = detections_from_core(face_landmarks, clip, progress=progress)
-        aligned = align_as_asked(clip, settings, _landmarker, detections=known, hint=hint, progress=progress)
+        points = find_points(model_folders.folders(model_folders.FACE_DETECTORS))
+        aligned = align_as_asked(
+            clip, settings, _landmarker, detections=known, hint=hint, points_path=points, progress=progress
+        )
         report = alignment_report(aligned)
         crops = gather_faces(lambda start, stop: crop_clip(aligned, range(start, stop)), wanted, CROP_CHUNK)
         return io.NodeOutput(aligned, crops, alignment_sheet(aligned), report)
@@ -214,7 +217,7 @@ def _later_inputs() -> list[io.Input]:
             "search",
             options=list(SEARCHES),
             default="when needed",
-            tooltip="Look closer for small, dark and half-turned faces. when needed: in frames in which one look finds "
+            tooltip="Look closer for small, dark and turned faces. when needed: in frames in which one look finds "
             "no face, and everywhere if a point, mask or box points at one; costs nothing else. always: also beside "
             "faces that are found. off: never.",
             optional=True,

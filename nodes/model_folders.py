@@ -15,6 +15,7 @@ LANDMARKERS = "mediapipe"
 DIRECTIONS = "latent_directions"
 PERCEPTUAL = "lpips"
 IDENTITY = "face_recognition"
+FACE_DETECTORS = "face_detection"
 TRAJECTORIES = "latent_trajectories"
 CODES = "latent_codes"
 SAVED_TRAJECTORIES = "trajectories"
@@ -29,6 +30,7 @@ _SUFFIXES = {
     DIRECTIONS: {".safetensors", ".npy", ".npz", ".pt", ".pth", ".tar"},
     PERCEPTUAL: {".pth"},
     IDENTITY: {".onnx"},
+    FACE_DETECTORS: {".onnx"},
     TRAJECTORIES: {".safetensors"},
     CODES: {".safetensors", ".pt", ".pth", ".npy", ".npz"},
 }

@@ -100,7 +100,7 @@ def test_a_point_chooses_the_smaller_face() -> None:
 def test_a_hint_widens_the_search(monkeypatch: pytest.MonkeyPatch, hinted: bool, asked: str, expected: str) -> None:
     seen: list[str] = []
 
-    def detect(clip: TensorClip, detector: TwoFaces, *, search: str, progress: object) -> Detections:
+    def detect(clip: TensorClip, detector: TwoFaces, *, search: str, **_: object) -> Detections:
         seen.append(search)
         faces = tuple(tuple(detector.detect(np.zeros(0))) for _ in range(clip.num_frames))
         return Detections(faces, np.array([[0, clip.num_frames]]), clip.height, clip.width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from ..progress import Progress, silent
@@ -35,6 +37,7 @@ def align_clip(
     face_index: int = 0,
     hint: np.ndarray | None = None,
     search: Search = "when needed",
+    points_path: Path | None = None,
     progress: Progress = silent,
 ) -> AlignedClip:
     """Find one face in a clip and the FFHQ quad around it in every frame, smoothed over time within each shot.
@@ -49,13 +52,14 @@ def align_clip(
         pick: which face is number 0 where several are in view.
         face_index: number of the face in that order.
         hint: `(1, 4)` or `(T, 4)` boxes in pixels: the face nearest to them comes first; see `hints`, `choose_track`.
-        search: whether to look for small, dark and half-turned faces too; see `detect_faces`.
+        search: whether to look for small, dark and turned faces too; see `detect_faces`.
+        points_path: see `detect_faces`.
         progress: called once per frame.
 
     Raises:
         ValueError: no face in any frame, or fewer faces than `face_index` asks for.
     """
-    detections = detect_faces(clip, landmarker, search=search, progress=progress)
+    detections = detect_faces(clip, landmarker, search=search, points_path=points_path, progress=progress)
     return align_detections(
         clip,
         detections,

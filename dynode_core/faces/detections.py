@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -47,7 +48,12 @@ class Detections:
 
 
 def detect_faces(
-    clip: VideoClip, detector: FaceDetector, *, search: Search = "when needed", progress: Progress = silent
+    clip: VideoClip,
+    detector: FaceDetector,
+    *,
+    search: Search = "when needed",
+    points_path: Path | None = None,
+    progress: Progress = silent,
 ) -> Detections:
     """Look for faces in every frame of `clip` and find its cuts on the way. Memory: 16 frames.
 
@@ -61,6 +67,7 @@ def detect_faces(
         detector: finds faces in one picture.
         search: "off"; "when needed": in frames in which one pass finds no face, or in which one is lost
             that was there in the last 8 frames; "always": for faces of all people.
+        points_path: YuNet's file, with which the search finds full profiles too; see `search`.
         progress: called once per frame.
 
     Raises:
@@ -75,7 +82,7 @@ def detect_faces(
     with ExitStack() as stack:
         finder = None
         if search != "off" and isinstance(detector, FaceLandmarker):
-            finder = stack.enter_context(FaceSearch(detector.task_path))
+            finder = stack.enter_context(FaceSearch(detector.task_path, points_path))
         before = np.zeros((0, clip.height, clip.width, 3), dtype=np.uint8)
         shot_starts: list[bool] = []
         for start, frames in clip.chunks(_FRAMES_PER_READ):

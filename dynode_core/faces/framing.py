@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -68,6 +69,7 @@ def align_as_asked(
     *,
     detections: Detections | None = None,
     hint: np.ndarray | None = None,
+    points_path: Path | None = None,
     progress: Progress = silent,
 ) -> AlignedClip:
     """One quad per frame of `clip`.
@@ -78,6 +80,7 @@ def align_as_asked(
         open_landmarker: called only if faces have to be found.
         detections: faces that are known already; None: find them.
         hint: `(1, 4)` or `(T, 4)` boxes x0, y0, x1, y1 in pixels, NaN where there is none; see `hints`.
+        points_path: YuNet's file, with which full profiles are found too; see `detect_faces`.
         progress: called for every frame.
 
     Raises:
@@ -104,7 +107,7 @@ def align_as_asked(
     if detections is None:
         search = "always" if hint is not None and settings.search == "when needed" else settings.search
         with open_landmarker() as landmarker:
-            detections = detect_faces(clip, landmarker, search=search, progress=progress)
+            detections = detect_faces(clip, landmarker, search=search, points_path=points_path, progress=progress)
     aligned = align_detections(
         clip,
         detections,

@@ -29,6 +29,10 @@ class Face:
     """`(3,)` float32 yaw (> 0: towards the right edge of the picture), pitch (> 0: up), roll (> 0: clockwise)."""
     sharpness: float | None = None
     """See `sharpness.face_sharpness`."""
+    depth: np.ndarray | None = None
+    """`(P,)` float64 of the landmarks, in pixels of the picture's width, > 0 away from the viewer."""
+    fitted: bool = True
+    """False: the mesh was not fitted to the picture but posed on five points; see `posed_mesh`."""
 
     @property
     def box(self) -> np.ndarray:
@@ -46,13 +50,17 @@ def pose_from_matrix(matrix: np.ndarray) -> np.ndarray:
     """`(3,)` float32 yaw, pitch, roll in degrees of a `(4, 4)` head-to-camera matrix.
 
     Convention: x right, y up, the camera looks along -z. The rotation is read as R = Rz(-roll) Ry(yaw) Rx(-pitch): the
-    head first nods, then turns, then tilts.
+    head first nods, then turns, then tilts. Of the two readings of a rotation the one with the smaller nod is taken, so
+    that a head seen from behind its profile has a yaw above 90 degrees.
     """
     rotation = np.asarray(matrix, dtype=np.float64)[:3, :3]
     rotation = rotation / np.linalg.norm(rotation, axis=0, keepdims=True).clip(1e-12)
     yaw = np.arcsin(np.clip(-rotation[2, 0], -1.0, 1.0))
     pitch = -np.arctan2(rotation[2, 1], rotation[2, 2])
     roll = -np.arctan2(rotation[1, 0], rotation[0, 0])
+    if abs(pitch) > np.pi / 2:
+        yaw = np.copysign(np.pi, yaw) - yaw
+        pitch, roll = pitch - np.copysign(np.pi, pitch), roll - np.copysign(np.pi, roll)
     return np.degrees([yaw, pitch, roll]).astype(np.float32)
 
 
@@ -106,9 +114,10 @@ class FaceLandmarker(MediapipeTask):
             landmarks = np.array([(p.x * width, p.y * height) for p in points], dtype=np.float64)
             inside = ((landmarks >= 0) & (landmarks <= (width, height))).all(axis=1)
             shapes = np.array([c.score for c in result.face_blendshapes[i]], dtype=np.float32)
+            depth = np.array([p.z * width for p in points], dtype=np.float64)
             pose = pose_from_matrix(np.asarray(result.facial_transformation_matrixes[i]))
             if np.isfinite(landmarks).all() and inside.any():
-                faces.append(Face(landmarks, float(inside.mean()), shapes, pose))
+                faces.append(Face(landmarks, float(inside.mean()), shapes, pose, depth=depth))
         return sorted(faces, key=lambda face: -face.size_px)
 
 

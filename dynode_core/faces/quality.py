@@ -38,6 +38,8 @@ class FrameQuality:
     """`(T,)` float64 share of the landmarks inside the frame."""
     sharpness: np.ndarray
     """`(T,)` float64: fine detail of the face, 1 at the median of its shot; NaN where unknown."""
+    fitted: np.ndarray
+    """`(T,)` bool: False where the outline of the face is guessed; see `FaceTrack.fitted`."""
     cuts: np.ndarray
     """`(S - 1,)` int64: first frames of all shots but the first."""
 
@@ -47,6 +49,7 @@ class FrameQuality:
         found = {
             "Face not in the picture, or turned away (these frames stay as they are)": ~seen,
             "Not found, place taken from the frames around": seen & ~self.detected,
+            "Only eyes, nose and mouth found, outline guessed (turned away)": seen & self.detected & ~self.fitted,
             f"Profile view, turned by more than {_PROFILE_DEG:.0f} degrees (less like the person)": seen
             & (np.abs(self.yaw_deg) > _PROFILE_DEG),
             f"Head tilted by more than {_TILTED_DEG:.0f} degrees": seen & (np.abs(self.roll_deg) > _TILTED_DEG),
@@ -86,6 +89,7 @@ def frame_quality(aligned: AlignedClip) -> FrameQuality:
         yaw_deg=np.full(num_frames, np.nan) if track.pose_deg is None else track.pose_deg[:, 0].astype(np.float64),
         inside=((track.landmarks >= 0) & (track.landmarks <= size)).all(axis=2).mean(axis=1),
         sharpness=_relative_sharpness(track),
+        fitted=track.is_fitted,
         cuts=_cuts_of(track),
     )
 

@@ -1,12 +1,14 @@
-"""The second stage of detection: small, dark, tilted and half-turned faces, on enlarged upright crops.
+"""The second stage of detection: small, dark, tilted and turned faces, on enlarged upright crops.
 
 The landmarker's own detector sees the whole picture on 128 x 128 pixels and its mesh is rejected on profiles. Here
-boxes come from a pyramid of tiles; each box is cut out upright in several framings, and a face counts if the meshes of
-two of them agree. Source: ours.
+boxes come from a pyramid of tiles, and from YuNet where its file is there; each box is cut out upright in several
+framings, and a face counts if the meshes of two of them agree. Where they do not, as in full profile, and YuNet is sure
+enough, a mean mesh is posed on its five points. Source: ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from ..layout import bytes_to_pictures, network_to_bytes
 from .boxes import BoxDetector, FaceBox, box_of
 from .crop import crop
 from .landmarks import Face, FaceLandmarker
+from .point_detector import FivePoints, PointDetector
+from .posed_mesh import posed_face
 from .quads import axes_to_quads
 from .warp import apply_homography, quad_to_crop_matrices
 
@@ -33,6 +37,10 @@ _AGREE_SURE, _AGREE = 0.06, 0.035
 """Largest mean distance of two meshes of the same face, in face sizes: for boxes of at least the score `_SURE`, and for
 others. On faces, also profiles, it is about 0.02; on sleeves and lamps 0.05 and more."""
 _HOPELESS = 4.0
+_SURE_POINTS = 0.6
+"""Least score of five points on which a mesh is posed."""
+_SMALLEST_SHARE = 0.6
+"""Five points are taken from this share of the smallest face that is looked for: a posed mesh may be a bit small."""
 _MAX_SHIFT = 0.45
 _MAX_GROWTH = 1.8
 
@@ -42,14 +50,19 @@ class FaceSearch:
 
     Args:
         task_path: `face_landmarker.task`.
+        points_path: `face_detection_yunet_2023mar.onnx`; None: faces in full profile are not found.
         min_face_px: smallest face (brows to chin, about) that is looked for.
 
     Raises:
-        RuntimeError: mediapipe is missing or the bundle does not hold what is needed.
+        FileNotFoundError: no file at `points_path`.
+        RuntimeError: mediapipe is missing, or a file does not hold what is needed.
     """
 
-    def __init__(self, task_path: Path, *, min_face_px: float = 36.0) -> None:
+    def __init__(self, task_path: Path, points_path: Path | None = None, *, min_face_px: float = 36.0) -> None:
         self._min_face_px = min_face_px
+        self._points = None if points_path is None else PointDetector(points_path)
+        self._posed_frame: np.ndarray | None = None
+        self._posed_faces: list[Face] = []
         self._boxes = BoxDetector(task_path)
         self._mesh = FaceLandmarker(task_path, max_faces=2, min_confidence=_LENIENT, min_presence=0.0)
 
@@ -67,17 +80,50 @@ class FaceSearch:
     def search(self, frame: np.ndarray, known: list[Face]) -> list[Face]:
         """Faces of an `(H, W, 3)` uint8 frame that are not among the `known` ones."""
         found: list[Face] = []
+
+        def is_new(face: Face) -> bool:
+            return not any(same_face(face, other) for other in (*known, *found))
+
+        for posed in self._posed(frame):
+            if posed.size_px >= _SMALLEST_SHARE * self._min_face_px and is_new(posed):
+                face = self._fitted_or_posed(frame, posed)
+                if face is not None and is_new(face):
+                    found.append(face)
         for box in self._boxes.search(frame, self._min_face_px)[:_MAX_BOXES]:
             if not any(_same_place(box, other) for other in (*known, *found)):
-                face = self.fit(frame, box)
-                if face is not None and not any(same_face(face, other) for other in (*known, *found)):
-                    found.append(face)
+                fitted = self.fit(frame, box)
+                if fitted is not None and is_new(fitted):
+                    found.append(fitted)
         return found
 
     def near(self, frame: np.ndarray, face: Face) -> Face | None:
         """The `face` of a neighbouring frame in this one, or None if it is not there."""
         found = self.fit(frame, box_of(face))
-        return found if found is not None and same_face(found, face) else None
+        if found is not None and same_face(found, face):
+            return found
+        posed = [posed for posed in self._posed(frame) if posed.score >= _SURE_POINTS and same_face(posed, face)]
+        return max(posed, key=lambda face: face.score, default=None)
+
+    def _fitted_or_posed(self, frame: np.ndarray, posed: Face) -> Face | None:
+        """The mesh where a posed one says that a face is, else the posed one if its points are sure enough."""
+        fitted = self.fit(frame, box_of(posed))
+        if fitted is not None and same_face(fitted, posed):
+            return fitted
+        return posed if posed.score >= _SURE_POINTS else None
+
+    def _posed(self, frame: np.ndarray) -> list[Face]:
+        """At most `_MAX_BOXES` meshes on the five points that YuNet sees, best first.
+
+        Always of the whole frame: the same face comes out smaller in an enlarged part of it, so that a face which is
+        followed that way would shrink.
+        """
+        if self._points is None:
+            return []
+        if self._posed_frame is not frame:  # asked for again for every face that is followed
+            height, width = frame.shape[:2]
+            self._posed_faces = _poses(self._points.detect(frame)[:_MAX_BOXES], height, width)
+            self._posed_frame = frame
+        return self._posed_faces
 
     def fit(self, frame: np.ndarray, box: FaceBox) -> Face | None:
         """The mesh inside a box, if two framings of it agree; its score is that of the box."""
@@ -119,6 +165,14 @@ class FaceSearch:
         landmarks = apply_homography(to_frame, torch.from_numpy(face.landmarks)).numpy()
         pose = None if face.pose_deg is None else face.pose_deg + np.array([0, 0, box.roll_deg], dtype=np.float32)
         return replace(face, landmarks=landmarks, pose_deg=pose)
+
+
+def _poses(seen: list[FivePoints], height: int, width: int) -> list[Face]:
+    faces = []
+    for one in seen:
+        with contextlib.suppress(ValueError):  # no pose fits
+            faces.append(posed_face(one, height, width))
+    return faces
 
 
 def same_face(a: Face, b: Face) -> bool:

@@ -60,6 +60,10 @@ class Track:
         return float(np.mean(distances)) if distances else float("inf")
 
 
+_Chosen = tuple[int, int, Track | None]
+"""First frame of a shot, frame after its last one, and the face in it."""
+
+
 def link_faces(detections: Detections, start: int, stop: int) -> list[Track]:
     """Tracks of the frames start..stop - 1 (one shot), each face in exactly one track.
 
@@ -149,7 +153,7 @@ def choose_track(
         )
     if pick not in PICKS:
         raise ValueError(f"The face is picked by one of {', '.join(PICKS)}, but {pick!r} was asked for.")
-    chosen: list[tuple[int, int, Track | None]] = []
+    chosen: list[_Chosen] = []
     most = 0
     for start, stop in detections.segments.tolist():
         tracks = order_tracks(link_faces(detections, start, stop), pick, detections.height, detections.width, hint)
@@ -174,49 +178,65 @@ def _explain_nothing(detections: Detections, most: int, face_index: int) -> str:
     )
 
 
-def _fill(num_frames: int, chosen: list[tuple[int, int, Track | None]], frame_times: np.ndarray) -> FaceTrack:
+def _fill(num_frames: int, chosen: list[_Chosen], frame_times: np.ndarray) -> FaceTrack:
     """Put the chosen tracks of all shots on one time line."""
     faces = {t: face for _, _, track in chosen if track is not None for t, face in track.faces.items()}
     sample = next(iter(faces.values()))
-    with_shapes = all(face.blendshapes is not None for face in faces.values())
     with_pose = all(face.pose_deg is not None for face in faces.values())
     landmarks = np.zeros((num_frames, *sample.landmarks.shape))
-    shapes = np.zeros((num_frames, NUM_BLENDSHAPES if with_shapes else 0))
     pose = np.zeros((num_frames, 3 if with_pose else 0))
     scores = np.zeros(num_frames, dtype=np.float32)
-    detected = np.zeros(num_frames, dtype=bool)
+    detected, fitted = np.zeros(num_frames, dtype=bool), np.zeros(num_frames, dtype=bool)
     sharpness = np.full(num_frames, np.nan, dtype=np.float32)
     for t, face in faces.items():
         sharpness[t] = np.nan if face.sharpness is None else face.sharpness
-        landmarks[t], scores[t], detected[t] = face.landmarks, face.score, True
-        if with_shapes:
-            shapes[t] = face.blendshapes
+        landmarks[t], scores[t], detected[t], fitted[t] = face.landmarks, face.score, True, face.fitted
         if with_pose:
             pose[t] = face.pose_deg
-    values = np.concatenate([landmarks.reshape(num_frames, -1), shapes, pose], axis=1)
-    known = detected.copy()
-    for start, stop, track in chosen:
-        if track is not None:
-            values[start:stop] = fill_missing(values[start:stop], detected[start:stop], frame_times[start:stop])
-            known[start:stop] = True
-    values = values[_nearest_known(known)]
+    values = np.concatenate([landmarks.reshape(num_frames, -1), pose], axis=1)
+    values = _filled(values, detected, chosen, frame_times)
     points = values[:, : landmarks[0].size].reshape(landmarks.shape)
-    rest = values[:, landmarks[0].size :].astype(np.float32)
     boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
     return FaceTrack(
         landmarks=points,
         boxes=boxes,
         scores=scores,
         detected=detected,
-        blendshapes=rest[:, : shapes.shape[1]] if with_shapes else None,
-        pose_deg=rest[:, shapes.shape[1] :] if with_pose else None,
+        blendshapes=_blendshapes(num_frames, faces, chosen, frame_times),
+        pose_deg=values[:, landmarks[0].size :].astype(np.float32) if with_pose else None,
         present=_present(detected, chosen, frame_times),
         segments=np.array([(start, stop) for start, stop, _ in chosen], dtype=np.int64),
         sharpness=None if np.isnan(sharpness).all() else sharpness,
+        fitted=fitted,
     )
 
 
-def _present(detected: np.ndarray, chosen: list[tuple[int, int, Track | None]], frame_times: np.ndarray) -> np.ndarray:
+def _blendshapes(
+    num_frames: int, faces: dict[int, Face], chosen: list[_Chosen], times: np.ndarray
+) -> np.ndarray | None:
+    """`(T, 52)` float32; None unless all meshes that were fitted have them. Posed ones never do."""
+    fitted = {t: face.blendshapes for t, face in faces.items() if face.fitted}
+    measured = {t: shapes for t, shapes in fitted.items() if shapes is not None}
+    if not measured or len(measured) < len(fitted):
+        return None
+    values, known = np.zeros((num_frames, NUM_BLENDSHAPES)), np.zeros(num_frames, dtype=bool)
+    for t, shapes in measured.items():
+        values[t], known[t] = shapes, True
+    return _filled(values, known, chosen, times).astype(np.float32)
+
+
+def _filled(values: np.ndarray, known: np.ndarray, chosen: list[_Chosen], times: np.ndarray) -> np.ndarray:
+    """`(T, V)` with the frames that are not `known` interpolated within each shot; a shot without any holds those of
+    the nearest frame that has some."""
+    values, have = values.copy(), known.copy()
+    for start, stop, _ in chosen:
+        if known[start:stop].any():
+            values[start:stop] = fill_missing(values[start:stop], known[start:stop], times[start:stop])
+            have[start:stop] = True
+    return values[_nearest_known(have)]
+
+
+def _present(detected: np.ndarray, chosen: list[_Chosen], frame_times: np.ndarray) -> np.ndarray:
     """`(T,)` bool: frames within `_AWAY_AFTER_S` of a detection in the same shot."""
     present = np.zeros(len(detected), dtype=bool)
     for start, stop, track in chosen:

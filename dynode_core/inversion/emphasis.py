@@ -25,7 +25,7 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int, expression_weight:
     Without a face mesh (68 points, or a frame without detection) all places weigh the same.
     """
     landmarks = aligned.track.landmarks[index]
-    if not has_mesh(aligned, index):
+    if not shows_face(aligned, index):
         return torch.ones(1, 1, size, size)
     import cv2
 
@@ -47,6 +47,11 @@ def emphasis_map(aligned: AlignedClip, index: int, size: int, expression_weight:
     return (soft / soft.mean())[None, None]
 
 
-def has_mesh(aligned: AlignedClip, index: int) -> bool:
-    """Whether a face mesh was detected in frame `index`."""
+def shows_face(aligned: AlignedClip, index: int) -> bool:
+    """Whether a face was detected in frame `index` and its mesh is known, be it about, as in profile."""
     return aligned.track.landmarks.shape[1] >= 468 and bool(aligned.track.detected[index])
+
+
+def has_mesh(aligned: AlignedClip, index: int) -> bool:
+    """Whether a face mesh was fitted to frame `index`."""
+    return shows_face(aligned, index) and bool(aligned.track.is_fitted[index])

@@ -27,7 +27,7 @@ from ..types import AlignedClip, EditDirection, InvertedClip
 from .anchor import choose_anchor
 from .cache import KeyframeCache
 from .code_space import SharedRows, measure_code_space
-from .emphasis import emphasis_map, has_mesh
+from .emphasis import emphasis_map, shows_face
 from .encoders import StyleEncoder
 from .expression_shift import expression_shift
 from .first_guess import FirstGuess, first_guess
@@ -244,7 +244,7 @@ class _Run:
         index, target = int(self._indices[k]), self._target(k)
         emphasis = emphasis_map(self._aligned, index, self._size, self._weights.eyes_and_mouth).to(target.device)
         identity = None
-        if self._judges.identity is not None and has_mesh(self._aligned, index):
+        if self._judges.identity is not None and shows_face(self._aligned, index):
             identity = self._judges.identity.loss_for(target, self._landmarks[index] + 0.5)
         perceptual, weights = self._judges.perceptual, self._weights
         return Problem(

@@ -24,7 +24,7 @@ from ..spread import spread
 from ..tensor_cache import TensorCache, content_key
 from ..tuned_weights import tuning_at
 from ..types import AlignedClip, InvertedClip
-from .emphasis import emphasis_map, has_mesh
+from .emphasis import emphasis_map, shows_face
 from .identity_loss import IdentityLoss
 from .judges import Judges
 from .keyframes import crop_coordinates
@@ -98,7 +98,7 @@ class PivotalRun:
             target = crop_clip(aligned, [frame], self._size).to(self._device)
             self._targets.append(target)
             self._emphasis.append(emphasis_map(aligned, frame, self._size).to(self._device))
-            sees = identity is not None and has_mesh(aligned, frame)
+            sees = identity is not None and shows_face(aligned, frame)
             self._identity.append(identity.loss_for(target, landmarks[place] + 0.5) if identity and sees else None)
             self._step_done(target, target)
         picked = self._codes[spread(len(self._codes), _PROXY_CODES).tolist()]
