@@ -93,6 +93,8 @@ def detect_faces(
                 if finder is not None:
                     last = [] if shot_starts[-1] else faces[-1]
                     known += _follow(finder, picture, last, known)
+                    if i == 0:
+                        known = [finder.refit(picture, face) for face in known]
                     lost = last and len(known) < max(len(found) for found in faces[-_FRAMES_PER_READ:])
                     if (i == 0 or shot_starts[-1]) and (search == "always" or not known or lost):
                         new = finder.search(picture, known)

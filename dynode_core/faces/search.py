@@ -97,19 +97,26 @@ class FaceSearch:
         return found
 
     def near(self, frame: np.ndarray, face: Face) -> Face | None:
-        """The `face` of a neighbouring frame in this one, or None if it is not there."""
-        found = self.fit(frame, box_of(face))
+        """The `face` of a neighbouring frame in this one, or None if it is not there.
+
+        A posed face is followed by its points alone, as fits that fail take most of the time and a face that changes
+        between the two would jitter; see `refit`.
+        """
+        found = self.fit(frame, box_of(face)) if face.fitted or self._points is None else None
         if found is not None and same_face(found, face):
             return found
         posed = [posed for posed in self._posed(frame) if posed.score >= _SURE_POINTS and same_face(posed, face)]
         return max(posed, key=lambda face: face.score, default=None)
 
+    def refit(self, frame: np.ndarray, face: Face) -> Face:
+        """A posed `face` of this frame with its own mesh, if one fits now; any other face as it is."""
+        fitted = None if face.fitted else self.fit(frame, box_of(face))
+        return fitted if fitted is not None and same_face(fitted, face) else face
+
     def _fitted_or_posed(self, frame: np.ndarray, posed: Face) -> Face | None:
         """The mesh where a posed one says that a face is, else the posed one if its points are sure enough."""
-        fitted = self.fit(frame, box_of(posed))
-        if fitted is not None and same_face(fitted, posed):
-            return fitted
-        return posed if posed.score >= _SURE_POINTS else None
+        face = self.refit(frame, posed)
+        return face if face.fitted or face.score >= _SURE_POINTS else None
 
     def _posed(self, frame: np.ndarray) -> list[Face]:
         """At most `_MAX_BOXES` meshes on the five points that YuNet sees, best first.
