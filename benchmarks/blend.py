@@ -5,8 +5,8 @@
     python benchmarks/blend.py memory --seconds 10 600 --out benchmarks/results/blend-memory.json
 
 No generator is needed: the "rendered" face is the crop itself, softened, darkened and lit from one side, and the
-"edited" one has a dark spot on the mouth more, which the optical flow of the clip carries along. `quality` finds faces
-with mediapipe (`requirements-models.txt` has its file).
+"edited" one has a dark spot on the mouth more, each pixel of which the optical flow of the clip carries along.
+`quality` finds faces with mediapipe (`requirements-models.txt` has its file).
 Each entry of `speed` is the least of --repeats; processor time stands beside wall time, which a busy machine spoils.
 """
 
@@ -38,7 +38,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts")]
 from dynode_core.blending import BlendSettings, blend_clip  # noqa: E402
 from dynode_core.blending.flow import FlowPair, _sample, estimate_flow, frame_between  # noqa: E402
 from dynode_core.blending.region import RegionFinder  # noqa: E402
-from dynode_core.faces.crop import crop_clip, quad_to_crop_matrices  # noqa: E402
+from dynode_core.faces.crop import crop, crop_clip, quad_to_crop_matrices  # noqa: E402
+from dynode_core.faces.quads import quad_sides_px  # noqa: E402
 from dynode_core.types import AlignedClip, FaceTrack  # noqa: E402
 from dynode_core.video import FileClip, TensorClip, VideoWriter  # noqa: E402
 from machine import machine  # noqa: E402
@@ -59,18 +60,22 @@ VARIANTS: dict[str, BlendSettings] = {
 class StandInFaces:
     """Altered crops of a clip in place of a generator's pictures."""
 
-    def __init__(self, aligned: AlignedClip, times: np.ndarray, size: int, spots: np.ndarray | None = None) -> None:
+    def __init__(self, aligned: AlignedClip, times: np.ndarray, size: int, spots: Tensor | None = None) -> None:
+        """`spots`: `(T, H, W)` in [0, 1], of each source frame how much of the edit is where; None: a round spot on the
+        mouth."""
         self.aligned, self.times, self.size, self.fps = aligned, times, size, aligned.clip.fps
         self.num_frames = len(times)
-        self.spots = mouths(aligned.track) if spots is None else spots
+        self._spots = spots
 
     def read(self, start: int, stop: int) -> Tensor:
         """With the edit: the spot stays on the mouth, as an edit of a face does."""
-        centres = torch.from_numpy(self._in_crop(self._nearest(start, stop))).float()
-        grid = (torch.arange(self.size) + 0.5) / self.size
-        across = grid[None, None, :] - centres[:, 0, None, None]
-        down = grid[None, :, None] - centres[:, 1, None, None]
-        return self.read_base(start, stop) - 0.35 * torch.exp(-(across**2 + down**2) / 0.005)[:, None]
+        frames = self._nearest(start, stop)
+        if self._spots is not None:
+            pictures = self._spots[torch.from_numpy(frames)][..., None].expand(-1, -1, -1, 3)
+            spots = crop(pictures, self.aligned.quads[frames], self.size)[:, :1].clamp(0, 1)
+        else:
+            spots = round_spots(self._in_crop(frames), self.size, self.size)[:, None]
+        return self.read_base(start, stop) - 0.35 * spots
 
     def read_base(self, start: int, stop: int) -> Tensor:
         """Without it."""
@@ -84,7 +89,7 @@ class StandInFaces:
 
     def _in_crop(self, frames: np.ndarray) -> np.ndarray:
         """`(n, 2)` places of the spot where the crop is the unit square."""
-        middle = np.concatenate([self.spots[frames], np.ones((len(frames), 1))], axis=1)
+        middle = np.concatenate([mouths(self.aligned.track)[frames], np.ones((len(frames), 1))], axis=1)
         mapped = np.einsum("nij,nj->ni", quad_to_crop_matrices(self.aligned.quads[frames], 1), middle)
         return mapped[:, :2] / mapped[:, 2:]
 
@@ -195,7 +200,7 @@ def quality_of(path: Path, seconds: float) -> dict[str, dict[str, float]]:
         aligned = align_clip(clip, landmarker)
     source = clip.read(range(clip.num_frames))
     flows = [estimate_flow(a, b) for a, b in zip(source, source[1:], strict=False)]
-    spots = carried(mouths(aligned.track)[0], flows, source.shape[1:3])
+    spots = carried(first_spot(aligned), flows)
     faces = GivenFaces(StandInFaces(aligned, clip.frame_times, 512, spots), clip.frame_times)
     results = {}
     for name, settings in VARIANTS.items():
@@ -216,20 +221,37 @@ def mouths(track: FaceTrack) -> np.ndarray:
     return track.landmarks[:, [13, 14] if track.landmarks.shape[1] > 68 else slice(48, 68)].mean(axis=1)
 
 
-def carried(place: np.ndarray, flows: list[FlowPair], frame_size: tuple[int, ...]) -> np.ndarray:
-    """`(T, 2)` pixels: where the skin at a `(2,)` place of the first frame goes.
+def round_spots(centres: np.ndarray, height: int, width: int, side: float | None = None) -> Tensor:
+    """`(n, H, W)` soft spots around `(n, 2)` centres in units of `side` pixels (None: of the width)."""
+    side = width if side is None else side
+    x, y = ((torch.arange(length) + 0.5) / side for length in (width, height))
+    places = torch.from_numpy(centres).float()
+    across, down = x[None, None, :] - places[:, 0, None, None], y[None, :, None] - places[:, 1, None, None]
+    return torch.exp(-(across**2 + down**2) / 0.005)
 
-    The middle of the landmarks of a mouth is another bit of skin in each frame when the mouth twists; a spot there
-    slides over the face, which counts as flicker whoever puts it there.
+
+def first_spot(aligned: AlignedClip) -> Tensor:
+    """`(H, W)`: the spot on the mouth of the first frame."""
+    side = float(quad_sides_px(aligned.quads[:1])[0])
+    centre = mouths(aligned.track)[:1] / side
+    return round_spots(centre, aligned.clip.height, aligned.clip.width, side)[0]
+
+
+def carried(spot: Tensor, flows: list[FlowPair]) -> Tensor:
+    """`(T, H, W)`: where each pixel of the `(H, W)` spot of the first frame goes by the flow of the clip.
+
+    So the edit itself is as steady as the clip, and what is found to flicker comes from blending. A spot that keeps its
+    shape and follows a point, or one that follows the landmarks, slides over skin that twists or a hand that passes.
     """
-    height, width = frame_size
-    reach = round(0.02 * height)
-    places = [np.asarray(place, dtype=np.float64)]
+    height, width = spot.shape
+    x, y = torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy")
+    spots = [spot]
     for flow in flows:
-        x, y = places[-1].astype(int)
-        around = resize_flow(flow.forward, height, width)[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]
-        places.append(places[-1] + around.reshape(-1, 2).mean(axis=0))
-    return np.stack(places)
+        back = torch.as_tensor(resize_flow(flow.backward, height, width))
+        grid = torch.stack([(x + back[..., 0]) / width, (y + back[..., 1]) / height], dim=-1) * 2 - 1
+        moved = F.grid_sample(spots[-1][None, None], grid[None].float(), mode="bicubic", align_corners=False)
+        spots.append(moved[0, 0].clamp(0, 1))
+    return torch.stack(spots)
 
 
 def region_masks(aligned: AlignedClip, settings: BlendSettings) -> list[Tensor]:

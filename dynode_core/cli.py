@@ -122,6 +122,11 @@ def _clip_options(parser: argparse.ArgumentParser) -> None:
         help="stop if the face is found in a smaller share of the frames that should show it, 0 to 1",
     )
     group.add_argument(
+        "--edit-profiles",
+        action="store_true",
+        help="also edit frames in full profile, which face generators do not know; else they stay as they are",
+    )
+    group.add_argument(
         "--smoothing", type=float, metavar="X", default=1.0, help="smoothing of the crop's path, 0 for none"
     )
     group.add_argument(

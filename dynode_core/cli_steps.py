@@ -118,6 +118,7 @@ def align_settings(options: argparse.Namespace) -> AlignSettings:
         search=options.search,
         quad=quad_from_text(options.quad),
         least_found=options.least_found,
+        edit_profiles=options.edit_profiles,
     )
 
 

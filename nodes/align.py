@@ -81,6 +81,7 @@ class FrameAlign(io.ComfyNode):
         face_point: str = "",
         custom_quad: str = "",
         least_found: float = LEAST_FOUND,
+        edit_profiles: bool = False,
         face_mask: torch.Tensor | None = None,
         face_box: Any = None,
         face_landmarks: Any = None,
@@ -97,6 +98,7 @@ class FrameAlign(io.ComfyNode):
             search=cast(Search, search),
             quad=quad_from_text(custom_quad),
             least_found=least_found,
+            edit_profiles=edit_profiles,
         )
         hint = _hint(clip, face_point, face_mask, face_box)
         known = None
@@ -247,6 +249,14 @@ def _later_inputs() -> list[io.Input]:
             step=0.05,
             tooltip="Stop if the face is found in a smaller share of the frames that should show it, and say in which. "
             "0 takes what there is: the place of the face between them is then guessed.",
+            optional=True,
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "edit_profiles",
+            default=False,
+            tooltip="Frames in full profile are found and followed, but stay as they are, as face generators know no "
+            "profiles; the edit fades out before them and in after them. On: they are inverted and edited like others.",
             optional=True,
             advanced=True,
         ),

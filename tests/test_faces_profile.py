@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from dynode_pack.dynode_core.blending.region import RegionFinder
+from dynode_pack.dynode_core.blending.settings import BlendSettings
 from dynode_pack.dynode_core.clip import TensorClip
 from dynode_pack.dynode_core.faces.align import align_clip
 from dynode_pack.dynode_core.faces.detections import Detections
 from dynode_pack.dynode_core.faces.five_points import five_points
+from dynode_pack.dynode_core.faces.framing import AlignSettings, align_as_asked
 from dynode_pack.dynode_core.faces.landmarks import Face, FaceLandmarker, pose_from_matrix
 from dynode_pack.dynode_core.faces.point_detector import FivePoints, PointDetector
 from dynode_pack.dynode_core.faces.posed_mesh import mean_face, posed_face
@@ -123,6 +127,59 @@ def test_the_report_says_where_the_outline_is_guessed() -> None:
     assert "Only eyes, nose and mouth found, outline guessed (turned away): 2 frames, 2-3." in alignment_report(aligned)
     assert shows_face(aligned, 2) and not has_mesh(aligned, 2) and not shows_face(aligned, 4)
     assert float(emphasis_map(aligned, 2, 64).std()) > 0.1  # the face counts more than what is around it
+
+
+def turning_clip(num_frames: int, profiles: range) -> AlignedClip:
+    """A face that looks ahead but in `profiles`, where it is posed and turned by 80 degrees."""
+    faces = []
+    for t in range(num_frames):
+        yaw = 80.0 if t in profiles else 0.0
+        pose = np.array([yaw, 0, 0], np.float32)
+        faces.append((Face(turned(yaw), 0.9, None, pose, fitted=t not in profiles),))
+    detections = Detections(tuple(faces), np.array([[0, num_frames]]), HEIGHT, WIDTH)
+    clip = TensorClip(torch.full((num_frames, HEIGHT, WIDTH, 3), 0.5), Fraction(20))
+    settings = AlignSettings(smoothing=0)
+    return align_as_asked(clip, settings, not_needed, detections=detections)
+
+
+def not_needed() -> FaceLandmarker:
+    raise AssertionError("faces are known")
+
+
+def test_frames_in_full_profile_stay_as_they_are_unless_asked_for() -> None:
+    aligned = turning_clip(20, range(8, 12))
+    assert np.flatnonzero(~aligned.track.in_view).tolist() == [8, 9, 10, 11]
+    assert aligned.track.detected.all()
+    assert "In full profile (these frames stay as they are; edit_profiles would include them): 4 frames, 8-11." in (
+        alignment_report(aligned)
+    )
+    profile = Face(turned(80), 0.9, None, np.array([80, 0, 0], np.float32), fitted=False)
+    known = Detections(((profile,),) * 3, np.array([[0, 3]]), HEIGHT, WIDTH)
+    clip = TensorClip(torch.zeros(3, HEIGHT, WIDTH, 3), Fraction(20))
+    asked = align_as_asked(clip, AlignSettings(edit_profiles=True), not_needed, detections=known)
+    assert asked.track.in_view.all()
+    with pytest.raises(ValueError, match="full profile in all 3 frames that show it.*edit_profiles"):
+        align_as_asked(clip, AlignSettings(), not_needed, detections=known)
+
+
+def test_what_is_blended_fades_out_before_a_profile_and_in_after_it() -> None:
+    aligned = turning_clip(24, range(10, 13))
+    finder = RegionFinder(aligned, BlendSettings(), None, aligned.clip.num_frames)
+    times = aligned.clip.frame_times
+    peaks = [region.mask.max().item() if (region := finder.at(i, t)) else 0.0 for i, t in enumerate(times.tolist())]
+    np.testing.assert_allclose(peaks[:10], [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2], atol=1e-3)
+    np.testing.assert_allclose(peaks[10:13], 0)
+    np.testing.assert_allclose(peaks[13:], [0.2, 0.4, 0.6, 0.8, *[1] * 7], atol=1e-3)
+    between = finder.at(0, float(times[7] + times[8]) / 2)
+    assert between is not None and abs(between.mask.max().item() - 0.5) < 1e-3
+
+
+def test_nothing_fades_at_a_cut() -> None:
+    aligned = turning_clip(12, range(0))
+    cut = replace(aligned.track, segments=np.array([[0, 6], [6, 12]]), present=np.arange(12) < 6)
+    finder = RegionFinder(replace(aligned, track=cut), BlendSettings(), None, 12)
+    region = finder.at(5, float(aligned.clip.frame_times[5]))
+    assert region is not None and region.mask.max().item() > 0.999
 
 
 def test_a_missing_or_foreign_network_is_refused(tmp_path: Path) -> None:

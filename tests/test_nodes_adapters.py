@@ -283,7 +283,8 @@ def test_widgets_of_saved_workflows_keep_their_places(node_module: Callable[[str
     required, optional = list(info["input"]["required"]), list(info["input"]["optional"])
     first = ["frames", "fps", "which_face", "face_index", "smoothing", "crop_size", "crop_scale", "picture_frames"]
     assert required == first, "a prompt from an earlier version would lack an input"
-    assert optional[:5] == ["framing", "search", "face_point", "custom_quad", "least_found"]
+    later = ["framing", "search", "face_point", "custom_quad", "least_found", "edit_profiles"]
+    assert optional[: len(later)] == later
     assert info["output_name"] == ["aligned", "crops", "preview", "report"]
 
 

@@ -97,7 +97,7 @@ class RegionFinder:
         region = _tighten(FaceRegion(box, quad, self._outline_mask(quad, index, fraction, box)))
         if region is None:
             return None
-        mask = region.mask * edge_fade(quad, region.box)
+        mask = region.mask * edge_fade(quad, region.box) * self._shots.share_at(index, fraction)
         if self._masks is not None:
             mask = mask * self._user_mask(output_index, index, fraction)[region.slices()]
         return _tighten(FaceRegion(region.box, quad, mask))

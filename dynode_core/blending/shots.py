@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from ..types import AlignedClip
 from .background import place_of
+
+FADE_S = 0.25
+"""So long before the face goes, and after it comes, within a shot, what is put over it fades: nothing pops."""
 
 
 class Shots:
@@ -29,6 +34,26 @@ class Shots:
     def is_present(self, index: int, fraction: float) -> bool:
         """Whether the face is in the picture at a place: between two frames, in both of them."""
         return bool(self._present[index] and (fraction == 0 or self._present[index + 1]))
+
+    def share_at(self, index: int, fraction: float) -> float:
+        """In [0, 1]: how much of the face is put over a place where it is present; 1 at least `FADE_S` from any frame
+        of the same shot in which it is not."""
+        share = self._shares[index]
+        return float(share if fraction == 0 else (1 - fraction) * share + fraction * self._shares[index + 1])
+
+    @cached_property
+    def _shares(self) -> np.ndarray:
+        """`(T,)` `share_at` of all frames."""
+        shares = self._present.astype(np.float64)
+        for shot in np.unique(self._shot[~self._present]):
+            inside = np.flatnonzero(self._shot == shot)
+            absent = self._times[inside[~self._present[inside]]]
+            after = np.searchsorted(absent, self._times[inside]).clip(0, len(absent) - 1)
+            nearest = np.minimum(
+                np.abs(absent[after] - self._times[inside]), np.abs(absent[after - 1] - self._times[inside])
+            )
+            shares[inside] = np.clip(nearest / FADE_S, 0, 1)
+        return shares
 
     def run_around(self, index: int) -> tuple[int, int]:
         """First frame and frame after the last one of the stretch around `index` without a cut, coming or going."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from .align import align_detections, align_fixed, smooth_by_segment
 from .cuts import find_segments
 from .detections import Detections, FaceDetector, Search, detect_faces
 from .hints import numbers_in
+from .profiles import without_profiles
 from .quality import LEAST_FOUND, check_found
 from .smoothing import fill_missing
 from .tracking import Pick
@@ -50,6 +51,8 @@ class AlignSettings:
     """`(4, 2)` pixels TL, BL, BR, TR for "custom quad"; None: a square around the hint."""
     least_found: float = LEAST_FOUND
     """See `quality.check_found`; 0 takes any clip in which the face was found once."""
+    edit_profiles: bool = False
+    """Whether frames in full profile are for inverting and editing too; see `profiles`."""
 
     @property
     def needs_face(self) -> bool:
@@ -120,7 +123,7 @@ def align_as_asked(
         hint=hint,
     )
     check_found(aligned.track, settings.least_found)
-    return aligned
+    return aligned if settings.edit_profiles else replace(aligned, track=without_profiles(aligned.track))
 
 
 def squares_around(boxes: np.ndarray, num_frames: int) -> np.ndarray:

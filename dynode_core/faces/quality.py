@@ -8,6 +8,7 @@ import numpy as np
 
 from ..types import AlignedClip, FaceTrack
 from .align import has_face
+from .profiles import full_profiles
 from .quads import quad_sides_px, quads_to_axes
 
 _PROFILE_DEG, _TILTED_DEG = 45.0, 45.0
@@ -40,6 +41,8 @@ class FrameQuality:
     """`(T,)` float64: fine detail of the face, 1 at the median of its shot; NaN where unknown."""
     fitted: np.ndarray
     """`(T,)` bool: False where the outline of the face is guessed; see `FaceTrack.fitted`."""
+    profile: np.ndarray
+    """`(T,)` bool: in full profile; see `profiles.full_profiles`."""
     cuts: np.ndarray
     """`(S - 1,)` int64: first frames of all shots but the first."""
 
@@ -47,7 +50,8 @@ class FrameQuality:
         """Frame numbers by problem, what to expect in brackets; problems that do not occur are left out."""
         seen = self.present
         found = {
-            "Face not in the picture, or turned away (these frames stay as they are)": ~seen,
+            "Face not in the picture, or turned away (these frames stay as they are)": ~seen & ~self.profile,
+            "In full profile (these frames stay as they are; edit_profiles would include them)": ~seen & self.profile,
             "Not found, place taken from the frames around": seen & ~self.detected,
             "Only eyes, nose and mouth found, outline guessed (turned away)": seen & self.detected & ~self.fitted,
             f"Profile view, turned by more than {_PROFILE_DEG:.0f} degrees (less like the person)": seen
@@ -90,6 +94,7 @@ def frame_quality(aligned: AlignedClip) -> FrameQuality:
         inside=((track.landmarks >= 0) & (track.landmarks <= size)).all(axis=2).mean(axis=1),
         sharpness=_relative_sharpness(track),
         fitted=track.is_fitted,
+        profile=full_profiles(track),
         cuts=_cuts_of(track),
     )
 

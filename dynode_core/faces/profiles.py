@@ -1,0 +1,42 @@
+"""Which frames show the face in full profile, and leaving them alone.
+
+Generators of FFHQ know no profiles: what they make of one is no face. The frames are found and followed all the same,
+so that users see where they are and may ask for them. Source: ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..types import FaceTrack
+
+FULL_PROFILE_DEG = 65.0
+"""Turned further than this where no mesh fits, a face counts as a full profile; meshes fit up to about 62 degrees."""
+
+
+def full_profiles(track: FaceTrack) -> np.ndarray:
+    """`(T,)` bool: frames whose face is turned too far for a mesh; none where poses are not known."""
+    if track.pose_deg is None:
+        return np.zeros(len(track.detected), dtype=bool)
+    return ~track.is_fitted & (np.abs(track.pose_deg[:, 0]) > FULL_PROFILE_DEG)
+
+
+def without_profiles(track: FaceTrack) -> FaceTrack:
+    """The track with the face counted as not present in frames in full profile, which then stay as they are.
+
+    Raises:
+        ValueError: no frame is left.
+    """
+    profiles = full_profiles(track)
+    if not profiles.any():
+        return track
+    present = track.in_view & ~profiles
+    if not present.any():
+        raise ValueError(
+            f"The face is in full profile in all {int((track.in_view & profiles).sum())} frames that show it, and face "
+            "generators know no profiles. Use a clip in which it also looks towards the camera, or switch "
+            "edit_profiles on and see what becomes of it."
+        )
+    return replace(track, present=present)
