@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -129,7 +129,7 @@ def test_the_report_says_where_the_outline_is_guessed() -> None:
     assert float(emphasis_map(aligned, 2, 64).std()) > 0.1  # the face counts more than what is around it
 
 
-def turning_clip(num_frames: int, profiles: range) -> AlignedClip:
+def turning_clip(num_frames: int, profiles: Sequence[int]) -> AlignedClip:
     """A face that looks ahead but in `profiles`, where it is posed and turned by 80 degrees."""
     faces = []
     for t in range(num_frames):
@@ -160,6 +160,12 @@ def test_frames_in_full_profile_stay_as_they_are_unless_asked_for() -> None:
     assert asked.track.in_view.all()
     with pytest.raises(ValueError, match="full profile in all 3 frames that show it.*edit_profiles"):
         align_as_asked(clip, AlignSettings(), not_needed, detections=known)
+
+
+def test_a_glance_between_two_profiles_stays_too() -> None:
+    turns = [*range(4, 8), *range(12, 16), *range(30, 34)]  # at 20 fps: 4 frames between the first two, 14 behind
+    aligned = turning_clip(40, turns)
+    assert np.flatnonzero(aligned.track.in_view).tolist() == [*range(4), *range(16, 30), *range(34, 40)]
 
 
 def test_what_is_blended_fades_out_before_a_profile_and_in_after_it() -> None:

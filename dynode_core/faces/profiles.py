@@ -7,6 +7,7 @@ so that users see where they are and may ask for them. Source: ours.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from ..types import FaceTrack
 
 FULL_PROFILE_DEG = 65.0
 """Turned further than this where no mesh fits, a face counts as a full profile; meshes fit up to about 62 degrees."""
+_SHORTEST_S = 0.5
+"""A face that is seen for less time than this between two profiles counts as turned away too."""
 
 
 def full_profiles(track: FaceTrack) -> np.ndarray:
@@ -23,8 +26,14 @@ def full_profiles(track: FaceTrack) -> np.ndarray:
     return ~track.is_fitted & (np.abs(track.pose_deg[:, 0]) > FULL_PROFILE_DEG)
 
 
-def without_profiles(track: FaceTrack) -> FaceTrack:
+def without_profiles(track: FaceTrack, frame_times: np.ndarray) -> FaceTrack:
     """The track with the face counted as not present in frames in full profile, which then stay as they are.
+
+    So do stretches between two profiles that are too short for anything to fade in and out.
+
+    Args:
+        track: of T frames.
+        frame_times: `(T,)` seconds.
 
     Raises:
         ValueError: no frame is left.
@@ -33,6 +42,12 @@ def without_profiles(track: FaceTrack) -> FaceTrack:
     if not profiles.any():
         return track
     present = track.in_view & ~profiles
+    for start, stop in track.shots.tolist():
+        changes = start + 1 + np.flatnonzero(np.diff(present[start:stop]))
+        for first, end in pairwise([start, *changes.tolist(), stop]):
+            between = (first > start and profiles[first - 1]) and (end < stop and profiles[end])
+            if present[first] and between and frame_times[end] - frame_times[first - 1] < _SHORTEST_S:
+                present[first:end] = False
     if not present.any():
         raise ValueError(
             f"The face is in full profile in all {int((track.in_view & profiles).sum())} frames that show it, and face "
