@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,8 @@ def plain_facts(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-_OPTIONAL_TRACK = ("blendshapes", "pose_deg", "present", "segments", "sharpness")
+_TRACK = ("landmarks", "boxes", "scores", "detected")
+_OPTIONAL_TRACK = tuple(field.name for field in fields(FaceTrack) if field.name not in _TRACK)
 
 
 def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:
@@ -185,7 +186,7 @@ def _pack_aligned(value: AlignedClip) -> tuple[_Arrays, _Facts]:
     if not isinstance(clip, FileClip):
         raise ValueError("Only the alignment of a video file can be saved; this clip is in memory.")
     track = value.track
-    arrays = {name: _tensor(getattr(track, name)) for name in ("landmarks", "boxes", "scores", "detected")}
+    arrays = {name: _tensor(getattr(track, name)) for name in _TRACK}
     arrays |= {name: _tensor(getattr(track, name)) for name in _OPTIONAL_TRACK if getattr(track, name) is not None}
     facts = {
         "clip": {

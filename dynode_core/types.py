@@ -74,12 +74,13 @@ class FaceTrack:
     detected: np.ndarray
     """`(T,)` bool."""
     blendshapes: np.ndarray | None = None
-    """`(T, 52)` float32 in [0, 1], mediapipe's order, interpolated where not detected."""
+    """`(T, 52)` float32 in [0, 1], mediapipe's order, interpolated where not fitted."""
     pose_deg: np.ndarray | None = None
     """`(T, 3)` float32 yaw, pitch, roll in degrees, interpolated where not detected."""
     present: np.ndarray | None = None
-    """`(T,)` bool: False where the face is not in the picture at all (another shot, or away for long): nothing is there
-    to invert or edit; a missed detection is present. None: present everywhere."""
+    """`(T,)` bool: False where nothing is to invert or edit: the face is not in the picture at all (another shot, or
+    away for long), or in full profile and not asked for (`faces.profiles`). A missed detection is present. None:
+    present everywhere."""
     segments: np.ndarray | None = None
     """`(S, 2)` int64 first frame and frame after the last of each shot, in order, without gaps. None: one shot."""
     sharpness: np.ndarray | None = None
@@ -108,6 +109,11 @@ class FaceTrack:
     def in_view(self) -> np.ndarray:
         """`(T,)` bool: `present`, or True everywhere."""
         return np.ones(len(self.detected), dtype=bool) if self.present is None else self.present
+
+    @property
+    def first_shown(self) -> int:
+        """The first frame in view, to which the first code belongs."""
+        return int(np.argmax(self.in_view))
 
     @property
     def is_fitted(self) -> np.ndarray:

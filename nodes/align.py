@@ -109,7 +109,10 @@ class FrameAlign(io.ComfyNode):
             clip, settings, _landmarker, detections=known, hint=hint, points_path=points, progress=progress
         )
         report = alignment_report(aligned)
-        crops = gather_faces(lambda start, stop: crop_clip(aligned, range(start, stop)), wanted, CROP_CHUNK)
+        first = aligned.track.first_shown if wanted == 1 else 0
+        crops = gather_faces(
+            lambda start, stop: crop_clip(aligned, range(first + start, first + stop)), wanted, CROP_CHUNK
+        )
         return io.NodeOutput(aligned, crops, alignment_sheet(aligned), report)
 
 
@@ -136,9 +139,10 @@ def alignment_sheet(aligned: AlignedClip) -> torch.Tensor:
     track, tiles = aligned.track, []
     for index in spread(aligned.clip.num_frames, PREVIEW_FRAMES).tolist():
         frame = pictures_to_bytes(aligned.clip.read([index]))[0]
-        if track.in_view[index]:
-            detected = bool(track.detected[index])
-            frame = draw_alignment(frame, aligned.quads[index], track.landmarks[index], detected)
+        seen, shown = bool(track.detected[index]), bool(track.in_view[index])
+        if seen or shown:
+            quad, landmarks = aligned.quads[index], track.landmarks[index]
+            frame = draw_alignment(frame, quad, landmarks, detected=seen, left_alone=not shown)
         tiles.append(frame)
     return sheet(tiles)
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from dynode_pack.dynode_core.blending.compositor import Compositor
 from dynode_pack.dynode_core.blending.region import RegionFinder
-from dynode_pack.dynode_core.blending.settings import BlendSettings
+from dynode_pack.dynode_core.blending.settings import JOINS, BlendSettings
 from dynode_pack.dynode_core.clip import TensorClip
+from dynode_pack.dynode_core.editing.picture_change import compare_pictures
 from dynode_pack.dynode_core.faces.align import align_clip
 from dynode_pack.dynode_core.faces.detections import Detections
 from dynode_pack.dynode_core.faces.five_points import five_points
@@ -25,7 +27,7 @@ from dynode_pack.dynode_core.faces.posed_mesh import mean_face, posed_face
 from dynode_pack.dynode_core.faces.quads import ffhq_quads, quad_sides_px
 from dynode_pack.dynode_core.faces.quality import alignment_report
 from dynode_pack.dynode_core.faces.search import FaceSearch, same_face
-from dynode_pack.dynode_core.faces.tracking import choose_track
+from dynode_pack.dynode_core.faces.tracking import choose_track, without_brief_poses
 from dynode_pack.dynode_core.inversion.emphasis import emphasis_map, has_mesh, shows_face
 from dynode_pack.dynode_core.layout import bytes_to_pictures, network_to_bytes
 from dynode_pack.dynode_core.model_files import find_landmarker, find_points
@@ -73,9 +75,31 @@ def test_the_posed_face_gives_the_quad_of_the_fitted_one() -> None:
     assert np.abs(posed - own).max() < 0.03 * quad_sides_px(own)[0]
 
 
-def test_points_on_one_spot_are_not_a_face() -> None:
+FACE = five_points(mean_face())[:, :2] * (40, -40) + (WIDTH / 2, HEIGHT / 2)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.full((5, 2), np.nan),
+        np.full((5, 2), 100.0),
+        FACE[[2, 0, 3, 1, 4]],
+        FACE * (0, 1) + np.array([[1], [50], [2], [49], [3]]),
+    ],
+    ids=["NaN", "one spot", "shuffled", "scattered"],
+)
+def test_points_that_no_face_has_are_refused(points: np.ndarray) -> None:
     with pytest.raises(ValueError, match="not those of a face"):
-        posed_face(FivePoints(np.full((5, 2), np.nan), np.zeros(4), 0.9), HEIGHT, WIDTH)
+        posed_face(FivePoints(points, np.zeros(4), 0.9), HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("yaw", [0, 55, -85])
+@pytest.mark.parametrize("place", [(60, 60), (580, 300)])
+def test_the_pose_does_not_depend_on_the_place_in_the_picture(yaw: float, place: tuple[int, int]) -> None:
+    moved = turned(yaw) - (WIDTH / 2, HEIGHT / 2) + place
+    face = posed_face(points_of(moved), HEIGHT, WIDTH)
+    assert np.abs(face.landmarks - moved).max() < 4
+    np.testing.assert_allclose(face.pose_deg, (yaw, 0, 0), atol=5)
 
 
 def test_behind_the_profile_yaw_goes_on_beyond_a_right_angle() -> None:
@@ -102,7 +126,7 @@ def mixed_track() -> tuple[Detections, list[Face]]:
 
 def test_blendshapes_of_posed_frames_come_from_fitted_ones() -> None:
     detections, faces = mixed_track()
-    track = choose_track(detections, np.arange(6) / 25)
+    track = choose_track(detections, np.arange(6) / 5)
     assert track.detected.tolist() == [True, True, True, True, False, True]
     assert track.is_fitted.tolist() == [True, True, False, False, False, True]
     assert track.blendshapes is not None
@@ -115,16 +139,69 @@ def test_a_track_of_posed_faces_only_has_no_blendshapes() -> None:
     only = Detections(
         tuple(f if f and not f[0].fitted else () for f in detections.faces), detections.segments, 360, 640
     )
-    track = choose_track(only, np.arange(6) / 25)
+    track = choose_track(only, np.arange(6) / 5)
     assert track.blendshapes is None and track.pose_deg is not None and not track.is_fitted.any()
+
+
+def test_a_brief_pose_between_meshes_of_the_person_is_interpolated() -> None:
+    def face(t: int, yaw: float) -> Face:
+        return Face(turned(yaw), 0.9, None, np.array([yaw, 0, 0], np.float32), fitted=t in (0, 4, 20))
+
+    yaws = {0: 10.0, 1: 20.0, 2: 70.0, 4: 10.0, 10: 20.0, 20: 10.0}
+    kept = without_brief_poses({t: face(t, yaw) for t, yaw in yaws.items()}, np.arange(21) / 25)
+    assert list(kept) == [0, 2, 4, 10, 20]  # 1 looks ahead and stands alone; at 10 meshes are far
+
+
+def test_a_head_that_turns_on_behind_a_profile_stays_as_it_is() -> None:
+    yaws = [0.0] * 20 + [80.0] * 5 + [np.nan] * 30 + [-80.0] * 5 + [0.0] * 20
+    faces = []
+    for yaw in yaws:
+        pose = np.array([yaw, 0, 0], np.float32)
+        faces.append(() if np.isnan(yaw) else (Face(turned(yaw), 0.9, None, pose, fitted=yaw == 0),))
+    clip = TensorClip(torch.zeros(len(faces), 36, 64, 3), Fraction(25))
+    known = Detections(tuple(faces), np.array([[0, len(faces)]]), 36, 64)
+    aligned = align_as_asked(clip, AlignSettings(), not_needed, detections=known)
+    assert np.flatnonzero(~aligned.track.in_view).tolist() == list(range(20, 60))
+    report = alignment_report(aligned)
+    assert "edit_profiles would include them): 10 frames, 20-24, 55-59." in report
+    assert "(these frames stay as they are): 30 frames, 25-54." in report
+
+
+def test_an_edited_picture_of_a_profile_is_refused() -> None:
+    aligned = turning_clip(20, range(3))
+    assert aligned.track.first_shown == 3
+    with pytest.raises(ValueError, match="Frame 0 stays as it is.*Edit frame 3"):
+        compare_pictures(aligned, torch.zeros(HEIGHT, WIDTH, 3), frame_index=0)
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_every_join_fades_alike(join: str) -> None:
+    aligned = turning_clip(24, range(10, 13))
+    side = torch.linspace(-1, 1, 64)
+    spot = torch.exp(-(side[None] ** 2 + side[:, None] ** 2) / 0.05).expand(3, -1, -1)
+    region = RegionFinder(aligned, BlendSettings(join=join), None, 24).at(2, float(aligned.clip.frame_times[2]))
+    assert region is not None and region.share == 1
+    frame = aligned.clip.read([2])[0]
+    whole, half = (
+        Compositor(BlendSettings(mode="residual", join=join)).put(
+            frame, 0.4 * spot, torch.zeros(3, 64, 64), replace(region, share=share), 0.1, 2
+        )
+        - frame
+        for share in (1.0, 0.5)
+    )
+    assert float(whole.abs().max()) > 0.05
+    torch.testing.assert_close(half, whole / 2, atol=1e-5, rtol=0)
 
 
 def test_the_report_says_where_the_outline_is_guessed() -> None:
     detections, _ = mixed_track()
-    clip = TensorClip(torch.zeros(6, HEIGHT, WIDTH, 3), Fraction(25))
+    clip = TensorClip(torch.zeros(6, HEIGHT, WIDTH, 3), Fraction(5))
     track = choose_track(detections, clip.frame_times)
     aligned = AlignedClip(clip=clip, quads=ffhq_quads(track.landmarks), track=track)
-    assert "Only eyes, nose and mouth found, outline guessed (turned away): 2 frames, 2-3." in alignment_report(aligned)
+    assert (
+        "Only eyes, nose and mouth found, outline guessed (turned, dark or covered): 2 frames, 2-3."
+        in alignment_report(aligned)
+    )
     assert shows_face(aligned, 2) and not has_mesh(aligned, 2) and not shows_face(aligned, 4)
     assert float(emphasis_map(aligned, 2, 64).std()) > 0.1  # the face counts more than what is around it
 
@@ -172,12 +249,12 @@ def test_what_is_blended_fades_out_before_a_profile_and_in_after_it() -> None:
     aligned = turning_clip(24, range(10, 13))
     finder = RegionFinder(aligned, BlendSettings(), None, aligned.clip.num_frames)
     times = aligned.clip.frame_times
-    peaks = [region.mask.max().item() if (region := finder.at(i, t)) else 0.0 for i, t in enumerate(times.tolist())]
+    peaks = [region.share if (region := finder.at(i, t)) else 0.0 for i, t in enumerate(times.tolist())]
     np.testing.assert_allclose(peaks[:10], [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2], atol=1e-3)
     np.testing.assert_allclose(peaks[10:13], 0)
     np.testing.assert_allclose(peaks[13:], [0.2, 0.4, 0.6, 0.8, *[1] * 7], atol=1e-3)
     between = finder.at(0, float(times[7] + times[8]) / 2)
-    assert between is not None and abs(between.mask.max().item() - 0.5) < 1e-3
+    assert between is not None and abs(between.share - 0.5) < 1e-3
 
 
 def test_nothing_fades_at_a_cut() -> None:
@@ -185,7 +262,7 @@ def test_nothing_fades_at_a_cut() -> None:
     cut = replace(aligned.track, segments=np.array([[0, 6], [6, 12]]), present=np.arange(12) < 6)
     finder = RegionFinder(replace(aligned, track=cut), BlendSettings(), None, 12)
     region = finder.at(5, float(aligned.clip.frame_times[5]))
-    assert region is not None and region.mask.max().item() > 0.999
+    assert region is not None and region.share == 1
 
 
 def test_a_missing_or_foreign_network_is_refused(tmp_path: Path) -> None:
@@ -269,6 +346,7 @@ def test_a_head_that_turns_into_profile_is_followed(points_path: Path, heads: di
     assert missed.track.detected.tolist() == [True] * 3 + [False] * 3
 
 
+@pytest.mark.weights
 def test_profiles_of_a_real_clip_are_found(shared: Path, points_path: Path) -> None:
     from dynode_pack.dynode_core.video import FileClip
 

@@ -36,6 +36,8 @@ class FaceRegion:
     """`(4, 2)` px of the frame."""
     mask: Tensor
     """`(h, w)` float32 in [0, 1] over `box`; pixels at 0 do not change."""
+    share: float = 1.0
+    """In (0, 1]: how much of the change is shown, the same everywhere: it fades before the face goes."""
 
     @property
     def local_quad(self) -> np.ndarray:
@@ -97,10 +99,10 @@ class RegionFinder:
         region = _tighten(FaceRegion(box, quad, self._outline_mask(quad, index, fraction, box)))
         if region is None:
             return None
-        mask = region.mask * edge_fade(quad, region.box) * self._shots.share_at(index, fraction)
+        mask = region.mask * edge_fade(quad, region.box)
         if self._masks is not None:
             mask = mask * self._user_mask(output_index, index, fraction)[region.slices()]
-        return _tighten(FaceRegion(region.box, quad, mask))
+        return _tighten(FaceRegion(region.box, quad, mask, self._shots.share_at(index, fraction)))
 
     def _outline_mask(self, quad: np.ndarray, index: int, fraction: float, box: tuple[int, int, int, int]) -> Tensor:
         """`(h, w)` mask of the chosen region over `box`."""
@@ -199,4 +201,4 @@ def _tighten(region: FaceRegion) -> FaceRegion | None:
     x0, y0 = region.box[:2]
     box = (x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1)
     mask = region.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return FaceRegion(box, region.quad, mask.contiguous())
+    return FaceRegion(box, region.quad, mask.contiguous(), region.share)

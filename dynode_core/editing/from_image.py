@@ -246,7 +246,7 @@ def _without_change(latent: EditedLatent, change: PictureChange) -> PictureEdit:
 
 def _texture(change: PictureChange, aligned: AlignedClip, before: Tensor, drawn: Tensor) -> FaceTexture | None:
     index = change.frame_index
-    if not has_face(aligned.track) or not aligned.track.detected[index]:
+    if not has_face(aligned.track) or not aligned.track.is_fitted[index]:
         return None
     landmarks = unit_landmarks(aligned, Shots(aligned), index, 0.0, LANDMARK_SMOOTHING)
     return make_texture(change.source[0], change.painted[0], before, drawn, change.changed[0], landmarks, index)

@@ -85,8 +85,13 @@ def compare_pictures(
         identity: measures the likeness.
     Raises:
         ValueError: the picture is neither the frame nor a crop and no face was found in it, or nothing of the face is
-            left in it.
+            left in it; or the frame is not one of those in which the face is edited.
     """
+    if 0 <= frame_index < aligned.clip.num_frames and not aligned.track.in_view[frame_index]:
+        raise ValueError(
+            f"Frame {frame_index} stays as it is, since the face is not in it or in full profile (see the report of "
+            f"FrameAlign). Edit frame {aligned.track.first_shown}, the first that shows it, and say so in frame."
+        )
     size = size or aligned.crop_size
     pictures = (picture[None] if picture.ndim == 3 else picture[:1])[..., :3].detach().float().cpu()
     if pictures.ndim != 4 or pictures.shape[-1] != 3 or not bool(torch.isfinite(pictures).all()):

@@ -45,7 +45,7 @@ def code_at(latent: EditedLatent, codes: ClipCodes | None, aligned: AlignedClip,
     """
     if not 0 <= frame_index < aligned.clip.num_frames:
         raise ValueError(f"The clip has frames 0 to {aligned.clip.num_frames - 1}, but frame {frame_index} was asked.")
-    if frame_index == 0:
+    if frame_index <= aligned.track.first_shown:
         return latent.base_w_plus_0
     if codes is None:
         raise ValueError(

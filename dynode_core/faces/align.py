@@ -42,6 +42,8 @@ def align_clip(
 ) -> AlignedClip:
     """Find one face in a clip and the FFHQ quad around it in every frame, smoothed over time within each shot.
 
+    Full profiles count as present; `framing.align_as_asked` leaves them out unless they are asked for.
+
     Args:
         clip: any number of frames, also one.
         landmarker: finds faces in one picture.

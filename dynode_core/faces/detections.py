@@ -58,7 +58,7 @@ def detect_faces(
     """Look for faces in every frame of `clip` and find its cuts on the way. Memory: 16 frames.
 
     With a search (it needs a `FaceLandmarker` as `detector`), every 8th frame and every frame after a cut is searched
-    for small, dark and half-turned faces as `search` tells, and every face is followed forwards and backwards from
+    for small, dark and turned faces as `search` tells, and every face is followed forwards and backwards from
     where it was found through the frames in which one pass over the frame misses it. A face that only the search sees,
     and in one frame only, does not count.
 
@@ -72,6 +72,7 @@ def detect_faces(
 
     Raises:
         ValueError: `search` is unknown.
+        FileNotFoundError, RuntimeError: see `FaceSearch`.
         Whatever `progress` raises to cancel.
     """
     if search not in SEARCHES:
@@ -109,6 +110,8 @@ def detect_faces(
             for t in range(first, len(faces)):  # again for those of the chunk before, to which followed faces came
                 picture = before[t - first] if t < start else pictures[t - start]
                 faces[t] = [face if face.sharpness is not None else with_sharpness(face, picture) for face in faces[t]]
+            if finder is not None:
+                finder.forget()  # it is a view of the whole chunk
             before = pictures
     segments = cuts.segments()
     drop_unconfirmed(faces, searched, segments)

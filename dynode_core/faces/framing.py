@@ -88,7 +88,7 @@ def align_as_asked(
 
     Raises:
         ValueError: the face asked for is not there or found too seldom, or "custom quad" has neither a quad nor a hint,
-            or one beside the picture.
+            or one beside the picture; or the face is in full profile in all frames (`profiles.without_profiles`).
     """
     sigmas = (CENTER_SIGMA * settings.smoothing, AXES_SIGMA * settings.smoothing)
     if not settings.needs_face:

@@ -35,7 +35,7 @@ class PointDetector:
     """Finds faces of any turn to the side, upright ones best.
 
     Args:
-        onnx_path: `face_detection_yunet_2023mar.onnx`; `model_files.find_point_detector` looks for it.
+        onnx_path: `face_detection_yunet_2023mar.onnx`; `model_files.find_points` looks for it.
         min_confidence: faces below it are left out, in [0, 1].
 
     Raises:
@@ -51,7 +51,7 @@ class PointDetector:
         except (ImportError, OSError) as error:
             raise RuntimeError(explain_import_failure("cv2", error)) from error
         if not hasattr(cv2, "FaceDetectorYN"):
-            raise RuntimeError(f"OpenCV {cv2.__version__} has no FaceDetectorYN. Install OpenCV 4.8 or newer.")
+            raise RuntimeError(f"OpenCV {cv2.__version__} has no FaceDetectorYN. Install OpenCV 4.9 or newer.")
         network = np.frombuffer(onnx_path.read_bytes(), np.uint8)
         try:
             with _quiet():
@@ -59,6 +59,8 @@ class PointDetector:
                     "onnx", network, np.empty(0, np.uint8), (320, 320), min_confidence, _OVERLAP, _MOST
                 )
             self._detector.detect(np.zeros((320, 320, 3), np.uint8))
+        except TypeError as error:
+            raise RuntimeError(f"OpenCV {cv2.__version__} reads no YuNet. Install OpenCV 4.9 or newer.") from error
         except cv2.error as error:
             reason = str(error).strip().partition("\n")[0]
             raise RuntimeError(f"OpenCV cannot use {onnx_path} as YuNet: {reason}") from error

@@ -14,20 +14,28 @@ if TYPE_CHECKING:
 
 _FOUND = (64, 224, 96)
 _INTERPOLATED = (255, 160, 32)
+_LEFT_ALONE = (150, 150, 150)
 _POINTS = (255, 255, 255)
 _PREVIEW_SIDE = 512
 
 
 def draw_alignment(
-    frame: np.ndarray, quad: np.ndarray | None, landmarks: np.ndarray | None = None, detected: bool = True
+    frame: np.ndarray,
+    quad: np.ndarray | None,
+    landmarks: np.ndarray | None = None,
+    detected: bool = True,
+    *,
+    left_alone: bool = False,
 ) -> np.ndarray:
-    """Draw a quad and landmarks into a copy of a frame; green where a face was detected, orange where interpolated.
+    """Draw a quad and landmarks into a copy of a frame: green where a face was detected, orange where interpolated,
+    grey where the frame stays as it is.
 
     Args:
         frame: `(H, W, 3)` uint8, or float in [0, 1].
         quad: `(4, 2)` pixels TL, BL, BR, TR; the edge TL-TR (top of the head) is drawn double. None: no face here.
         landmarks: `(P, 2)` pixels, or None.
         detected: whether the face was found in this frame.
+        left_alone: whether the frame is not for editing, as a full profile.
 
     Returns:
         `(H, W, 3)` uint8.
@@ -41,7 +49,7 @@ def draw_alignment(
         _draw_points(draw, landmarks, line)
     if quad is None:
         return np.array(image)
-    colour = _FOUND if detected else _INTERPOLATED
+    colour = _LEFT_ALONE if left_alone else _FOUND if detected else _INTERPOLATED
     corners = [tuple(corner) for corner in np.asarray(quad, dtype=float)]
     draw.line([*corners, corners[0]], fill=colour, width=line, joint="curve")
     draw.line([corners[0], corners[3]], fill=colour, width=2 * line + 1)

@@ -20,10 +20,23 @@ _SHORTEST_S = 0.5
 
 
 def full_profiles(track: FaceTrack) -> np.ndarray:
-    """`(T,)` bool: frames whose face is turned too far for a mesh; none where poses are not known."""
+    """`(T,)` bool: frames whose face was found turned too far for a mesh; none where poses are not known."""
     if track.pose_deg is None:
         return np.zeros(len(track.detected), dtype=bool)
-    return ~track.is_fitted & (np.abs(track.pose_deg[:, 0]) > FULL_PROFILE_DEG)
+    return track.detected & ~track.is_fitted & (np.abs(track.pose_deg[:, 0]) > FULL_PROFILE_DEG)
+
+
+def _with_gaps(profiles: np.ndarray, track: FaceTrack) -> np.ndarray:
+    """The same, and the frames in which nothing was found between two of them in a shot, or at its ends beside one:
+    there the head is turned further away."""
+    profiles = profiles.copy()
+    for start, stop in track.shots.tolist():
+        found = (start + np.flatnonzero(track.detected[start:stop])).tolist()
+        for before, after in pairwise([start - 1, *found, stop]):
+            beside = [profiles[t] for t in (before, after) if start <= t < stop]
+            if beside and all(beside):
+                profiles[before + 1 : after] = True
+    return profiles
 
 
 def without_profiles(track: FaceTrack, frame_times: np.ndarray) -> FaceTrack:
@@ -38,7 +51,7 @@ def without_profiles(track: FaceTrack, frame_times: np.ndarray) -> FaceTrack:
     Raises:
         ValueError: no frame is left.
     """
-    profiles = full_profiles(track)
+    profiles = _with_gaps(full_profiles(track), track)
     if not profiles.any():
         return track
     present = track.in_view & ~profiles

@@ -53,7 +53,9 @@ class FrameQuality:
             "Face not in the picture, or turned away (these frames stay as they are)": ~seen & ~self.profile,
             "In full profile (these frames stay as they are; edit_profiles would include them)": ~seen & self.profile,
             "Not found, place taken from the frames around": seen & ~self.detected,
-            "Only eyes, nose and mouth found, outline guessed (turned away)": seen & self.detected & ~self.fitted,
+            "Only eyes, nose and mouth found, outline guessed (turned, dark or covered)": seen
+            & self.detected
+            & ~self.fitted,
             f"Profile view, turned by more than {_PROFILE_DEG:.0f} degrees (less like the person)": seen
             & (np.abs(self.yaw_deg) > _PROFILE_DEG),
             f"Head tilted by more than {_TILTED_DEG:.0f} degrees": seen & (np.abs(self.roll_deg) > _TILTED_DEG),

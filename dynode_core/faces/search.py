@@ -9,6 +9,7 @@ enough, a mean mesh is posed on its five points. Source: ours.
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,17 +51,18 @@ class FaceSearch:
 
     Args:
         task_path: `face_landmarker.task`.
-        points_path: `face_detection_yunet_2023mar.onnx`; None: faces in full profile are not found.
+        points_path: `face_detection_yunet_2023mar.onnx`. None, or an OpenCV that cannot run it (the log says so): faces
+            in full profile are not found.
         min_face_px: smallest face (brows to chin, about) that is looked for.
 
     Raises:
         FileNotFoundError: no file at `points_path`.
-        RuntimeError: mediapipe is missing, or a file does not hold what is needed.
+        RuntimeError: mediapipe is missing, or the bundle does not hold what is needed.
     """
 
     def __init__(self, task_path: Path, points_path: Path | None = None, *, min_face_px: float = 36.0) -> None:
         self._min_face_px = min_face_px
-        self._points = None if points_path is None else PointDetector(points_path)
+        self._points = None if points_path is None else _point_detector(points_path)
         self._posed_frame: np.ndarray | None = None
         self._posed_faces: list[Face] = []
         self._boxes = BoxDetector(task_path)
@@ -107,6 +109,10 @@ class FaceSearch:
             return found
         posed = [posed for posed in self._posed(frame) if posed.score >= _SURE_POINTS and same_face(posed, face)]
         return max(posed, key=lambda face: face.score, default=None)
+
+    def forget(self) -> None:
+        """Let go of the last frame."""
+        self._posed_frame, self._posed_faces = None, []
 
     def refit(self, frame: np.ndarray, face: Face) -> Face:
         """A posed `face` of this frame with its own mesh, if one fits now; any other face as it is."""
@@ -172,6 +178,14 @@ class FaceSearch:
         landmarks = apply_homography(to_frame, torch.from_numpy(face.landmarks)).numpy()
         pose = None if face.pose_deg is None else face.pose_deg + np.array([0, 0, box.roll_deg], dtype=np.float32)
         return replace(face, landmarks=landmarks, pose_deg=pose)
+
+
+def _point_detector(path: Path) -> PointDetector | None:
+    try:
+        return PointDetector(path)
+    except RuntimeError as reason:
+        logging.getLogger(__name__).warning("Faces in full profile can't be looked for here: %s", reason)
+        return None
 
 
 def _poses(seen: list[FivePoints], height: int, width: int) -> list[Face]:

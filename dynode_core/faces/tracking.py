@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +25,8 @@ _MAX_REACH = 1.5
 _MAX_GROWTH = 1.8
 _MIN_SHARE = 0.3
 """Tracks shorter than this share of the longest one are not counted when faces are ordered by place."""
+_BRIEF_S = 0.3
+_AHEAD_DEG = 45.0
 _AWAY_AFTER_S = 1.0
 """So far in time from every detection in its shot, a face counts as not in the picture."""
 
@@ -180,7 +183,12 @@ def _explain_nothing(detections: Detections, most: int, face_index: int) -> str:
 
 def _fill(num_frames: int, chosen: list[_Chosen], frame_times: np.ndarray) -> FaceTrack:
     """Put the chosen tracks of all shots on one time line."""
-    faces = {t: face for _, _, track in chosen if track is not None for t, face in track.faces.items()}
+    faces = {
+        t: face
+        for _, _, track in chosen
+        if track is not None
+        for t, face in without_brief_poses(track.faces, frame_times).items()
+    }
     sample = next(iter(faces.values()))
     with_pose = all(face.pose_deg is not None for face in faces.values())
     landmarks = np.zeros((num_frames, *sample.landmarks.shape))
@@ -209,6 +217,23 @@ def _fill(num_frames: int, chosen: list[_Chosen], frame_times: np.ndarray) -> Fa
         sharpness=None if np.isnan(sharpness).all() else sharpness,
         fitted=fitted,
     )
+
+
+def without_brief_poses(faces: dict[int, Face], frame_times: np.ndarray) -> dict[int, Face]:
+    """The faces of one track, by frame, without posed ones that stand for less than `_BRIEF_S` between fitted ones and
+    look ahead: between two meshes of the person, interpolation is nearer to the truth than the mesh of a mean face."""
+    fitted = [t for t, face in faces.items() if face.fitted]
+    brief = {
+        t
+        for before, after in pairwise(fitted)
+        if frame_times[after] - frame_times[before] < _BRIEF_S
+        for t in range(before + 1, after)
+    }
+    return {t: face for t, face in faces.items() if face.fitted or t not in brief or not _looks_ahead(face)}
+
+
+def _looks_ahead(face: Face) -> bool:
+    return face.pose_deg is not None and abs(float(face.pose_deg[0])) < _AHEAD_DEG
 
 
 def _blendshapes(

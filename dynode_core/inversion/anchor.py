@@ -26,7 +26,7 @@ def choose_anchor(aligned: AlignedClip, indices: np.ndarray) -> int:
     """The place in `indices` of the frame with the least expression and turn of the head, if the first one is much
     harder than that; else 0.
 
-    Frames without a face of their own come last; without blendshapes and pose it is 0.
+    Frames without a mesh of their own come last; without blendshapes and pose it is 0.
     """
     track = aligned.track
     effort = np.zeros(len(indices))
@@ -35,5 +35,5 @@ def choose_anchor(aligned: AlignedClip, indices: np.ndarray) -> int:
         effort += np.square(shapes).sum(axis=1)
     if track.pose_deg is not None:
         effort += np.square(track.pose_deg[indices, :2] / _TURNED_DEG).sum(axis=1)
-    effort[~track.detected[indices]] += effort.max() + 1
+    effort[~track.is_fitted[indices]] += effort.max() + 1
     return int(np.argmin(effort)) if effort[0] - effort.min() > _WORTH_LEAVING else 0
