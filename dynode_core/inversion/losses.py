@@ -25,15 +25,15 @@ class LossWeights:
     pyramid: float = 0.25
     identity: float = 0.1
     """Of 1 - cosine of a face embedder, where there is one; images of less than 128 px are left out."""
-    row_mean: float = 0.0005
+    row_mean: float = 0.005
     """Pull of every row to the mean of the code's rows: without it edits break."""
-    size: float = 0.005
+    size: float = 0.002
     """Pull of the whole code to the mean face, or to the anchor."""
-    joint_size: float = 0.03
+    joint_size: float = 0.02
     """The same while all keyframes are refined together: `joint` tells why it is stronger there.
 
-    `size` was .0002 and this .01 while starts came from thumbnails. The face encoder's codes lie further out: with those
-    pulls 4 s with screams ended with torn mouths, and a smile bent the face (`benchmarks/README.md`, pulls)."""
+    The three were .0005, .0002 and .01 while starts came from thumbnails. The face encoder's codes lie further out: with
+    those pulls 4 s with screams ended with torn mouths, and a smile bent the face (`benchmarks/README.md`, pulls)."""
     eyes_and_mouth: float = EXPRESSION_WEIGHT
     """How much their pixels count beside those of the cheeks, in the perceptual and the pyramid loss."""
 
