@@ -45,8 +45,8 @@ def choose_keyframes(aligned: AlignedClip, every: int = 0, max_keyframes: int = 
     if in_view < 2:
         raise ValueError(
             f"A trajectory needs the face in at least 2 frames, but it is in view in {in_view} of {num_frames}. "
-            "Follow another face, trim the clip to where it can be seen, or, if it is in full profile elsewhere, switch "
-            "edit_profiles on."
+            "Follow another face, trim the clip to where it can be seen, or, if it is in full profile elsewhere, "
+            "switch edit_profiles on."
         )
     if every:
         chosen = np.concatenate([np.arange(start, stop, every) for start, stop in runs])

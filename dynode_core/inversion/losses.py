@@ -32,8 +32,8 @@ class LossWeights:
     joint_size: float = 0.02
     """The same while all keyframes are refined together: `joint` tells why it is stronger there.
 
-    The three were .0005, .0002 and .01 while starts came from thumbnails. The face encoder's codes lie further out: with
-    those pulls 4 s with screams ended with torn mouths, and a smile bent the face (`benchmarks/README.md`, pulls)."""
+    The three were .0005, .0002 and .01 while starts came from thumbnails. The face encoder's codes lie further out:
+    with those pulls 4 s with screams ended with torn mouths, and a smile bent faces (`benchmarks/README.md`, pulls)."""
     eyes_and_mouth: float = EXPRESSION_WEIGHT
     """How much their pixels count beside those of the cheeks, in the perceptual and the pyramid loss."""
 
