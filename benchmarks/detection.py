@@ -75,12 +75,13 @@ def recall(clip: FileClip, landmarker: FaceLandmarker, search: Any) -> dict[str,
     """Found and counted faces of each scene, in total, and detections where no face was counted."""
     scenes: dict[str, Any] = {}
     found_in_all = counted_in_all = others = 0
+    points = find_points()
     for scene, frames in COUNTED.items():
         found = 0
         for index, centres in frames.items():
             first = max(0, index - 1)
             around = TensorClip(clip.read(range(first, index + 2)), clip.fps)
-            faces = detect_faces(around, landmarker, search=search, points_path=find_points()).faces[index - first]
+            faces = detect_faces(around, landmarker, search=search, points_path=points).faces[index - first]
             hits = sum(any(_is_at(face.box, centre) for face in faces) for centre in centres)
             found += hits
             others += sum(not any(_is_at(face.box, centre) for centre in centres) for face in faces)

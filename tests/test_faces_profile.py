@@ -36,13 +36,18 @@ from dynode_pack.dynode_core.types import AlignedClip
 HEIGHT, WIDTH = 360, 640
 
 
-def turned(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
-    """`(478, 2)` pixels: the mean face about 100 px high, turned, as a far camera sees it."""
+def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
+    """`(3, 3)`: a head that nods, then turns, then tilts, in mediapipe's axes."""
     yaw, pitch, roll = np.radians([yaw_deg, -pitch_deg, -roll_deg])
     nod = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     tilt = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    seen = mean_face() @ (tilt @ turn @ nod).T
+    return tilt @ turn @ nod
+
+
+def turned(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
+    """`(478, 2)` pixels: the mean face about 100 px high, turned, as a far camera sees it."""
+    seen = mean_face() @ rotation(yaw_deg, pitch_deg, roll_deg).T
     return seen[:, :2] * (40, -40) + (WIDTH / 2, HEIGHT / 2)
 
 
@@ -103,12 +108,7 @@ def test_the_pose_does_not_depend_on_the_place_in_the_picture(yaw: float, place:
 
 
 def test_behind_the_profile_yaw_goes_on_beyond_a_right_angle() -> None:
-    yaw, pitch = np.radians([100.0, -20.0])
-    nod = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
-    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn @ nod
-    np.testing.assert_allclose(pose_from_matrix(matrix), (100, 20, 0), atol=1e-3)
+    np.testing.assert_allclose(pose_from_matrix(rotation(100, 20)), (100, 20, 0), atol=1e-3)
 
 
 def mixed_track() -> tuple[Detections, list[Face]]:

@@ -47,7 +47,8 @@ def warp_into(image: Tensor, region: FaceRegion) -> Tensor:
 
 
 def add_change(frame: Tensor, change: Tensor, region: FaceRegion, out: Tensor | None = None) -> Tensor:
-    """A copy of `frame` with the `(h, w, 3)` change added, limited to [0, 1], wherever the mask is above 0.
+    """A copy of `frame` with the region's share of the `(h, w, 3)` change added, limited to [0, 1], wherever the mask
+    is above 0.
 
     Args:
         out: `(H, W, 3)` to be written to; None: a new tensor.
@@ -56,5 +57,6 @@ def add_change(frame: Tensor, change: Tensor, region: FaceRegion, out: Tensor | 
     part = frame[rows, columns]
     result = torch.empty_like(frame) if out is None else out
     result.copy_(frame)
-    result[rows, columns] = torch.where(region.mask[..., None] > 0, (part + change).clamp_(0, 1), part)
+    changed = torch.add(part, change, alpha=region.share).clamp_(0, 1)
+    result[rows, columns] = torch.where(region.mask[..., None] > 0, changed, part)
     return result

@@ -121,8 +121,7 @@ class Compositor:
             change = self._replacing(frame, faces[0], faces[1] if base is not None else None, region, time_s, shown)
             if settings.grain:
                 change = self._with_grain(frame, change, region, time_s, index)
-        joined = self._join(change, region, time_s)
-        return add_change(frame, joined if region.share == 1 else region.share * joined, region, out)
+        return add_change(frame, self._join(change, region, time_s), region, out)
 
     def _in_light_of(
         self, frame: Tensor, edited: Tensor, base: Tensor | None, region: FaceRegion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -201,4 +201,4 @@ def _tighten(region: FaceRegion) -> FaceRegion | None:
     x0, y0 = region.box[:2]
     box = (x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1)
     mask = region.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return FaceRegion(box, region.quad, mask.contiguous(), region.share)
+    return replace(region, box=box, mask=mask.contiguous())

@@ -46,13 +46,9 @@ class Shots:
         """`(T,)` `share_at` of all frames."""
         shares = self._present.astype(np.float64)
         for shot in np.unique(self._shot[~self._present]):
-            inside = np.flatnonzero(self._shot == shot)
-            absent = self._times[inside[~self._present[inside]]]
-            after = np.searchsorted(absent, self._times[inside]).clip(0, len(absent) - 1)
-            nearest = np.minimum(
-                np.abs(absent[after] - self._times[inside]), np.abs(absent[after - 1] - self._times[inside])
-            )
-            shares[inside] = np.clip(nearest / FADE_S, 0, 1)
+            inside = self._shot == shot
+            times, absent = self._times[inside], self._times[inside & ~self._present]
+            shares[inside] = np.clip(np.abs(absent[nearest_frames(absent, times)] - times) / FADE_S, 0, 1)
         return shares
 
     def run_around(self, index: int) -> tuple[int, int]:
@@ -61,3 +57,10 @@ class Shots:
         edges = np.concatenate([[0], changes, [len(self._run)]])
         after = int(np.searchsorted(edges, index, side="right"))
         return int(edges[after - 1]), int(edges[after])
+
+
+def nearest_frames(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """`(N,)` int64: which of `(T,)` increasing frame times is nearest to each of `(N,)` times."""
+    after = np.searchsorted(frame_times, times).clip(0, len(frame_times) - 1)
+    before = (after - 1).clip(0)
+    return np.where(np.abs(frame_times[before] - times) < np.abs(frame_times[after] - times), before, after)

@@ -16,7 +16,7 @@ from ..tuned_weights import set_number
 from ..types import AlignedClip, TrajectorySample
 from .region import soft_outline
 from .settings import WHOLE_CROP, BlendSettings
-from .shots import Shots
+from .shots import Shots, nearest_frames
 from .stitching import StitchMasks, stitch_masks
 
 OUTER_SHARE = 50 / 1024
@@ -51,7 +51,7 @@ def choose_outputs(
         ValueError: the face is in the picture at none of the times.
     """
     shots, frame_times = Shots(aligned), aligned.clip.frame_times
-    nearest = _nearest_frames(frame_times, sample.times)
+    nearest = nearest_frames(frame_times, sample.times)
     shown = [i for i, t in enumerate(sample.times) if shots.is_present(*shots.place_of(float(t)))]
     if not shown:
         raise ValueError(
@@ -72,7 +72,7 @@ def make_scene(
     sample: TrajectorySample, aligned: AlignedClip, index: int, size: int, settings: BlendSettings, device: torch.device
 ) -> StitchScene:
     """Crop, codes and masks of one output frame, S = `size`, on `device`."""
-    frame = int(_nearest_frames(aligned.clip.frame_times, sample.times[index : index + 1])[0])
+    frame = int(nearest_frames(aligned.clip.frame_times, sample.times[index : index + 1])[0])
     edited, base = sample.w_plus[index : index + 1], sample.base_w_plus[index : index + 1]
     codes = edited if torch.equal(edited, base) else torch.cat([edited, base])
     edge, outer = round(EDGE_SHARE * size), max(1, round(OUTER_SHARE * size))
@@ -97,10 +97,3 @@ def _inside_frame(aligned: AlignedClip, frame: int, size: int) -> Tensor:
     points = apply_homography(to_frame, pixel_grid(0, 0, size, size, 1.0, torch.device("cpu")))
     limits = torch.tensor([aligned.clip.width, aligned.clip.height])
     return ((points >= 0) & (points <= limits)).all(dim=-1).float()[None, None]
-
-
-def _nearest_frames(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """`(N,)` int64: the source frame nearest to each time."""
-    after = np.searchsorted(frame_times, times).clip(0, len(frame_times) - 1)
-    before = (after - 1).clip(0)
-    return np.where(np.abs(frame_times[before] - times) < np.abs(frame_times[after] - times), before, after)

@@ -106,12 +106,11 @@ def detect_faces(
                 progress(start + i + 1, clip.num_frames, preview)
             if finder is not None:
                 _follow_back(finder, np.concatenate([before, pictures]), faces, shot_starts)
+                finder.forget()  # its frame is a view of the whole chunk
             first = start - len(before)
             for t in range(first, len(faces)):  # again for those of the chunk before, to which followed faces came
                 picture = before[t - first] if t < start else pictures[t - start]
                 faces[t] = [face if face.sharpness is not None else with_sharpness(face, picture) for face in faces[t]]
-            if finder is not None:
-                finder.forget()  # it is a view of the whole chunk
             before = pictures
     segments = cuts.segments()
     drop_unconfirmed(faces, searched, segments)

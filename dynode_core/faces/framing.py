@@ -123,9 +123,9 @@ def align_as_asked(
         hint=hint,
     )
     check_found(aligned.track, settings.least_found)
-    return (
-        aligned if settings.edit_profiles else replace(aligned, track=without_profiles(aligned.track, clip.frame_times))
-    )
+    if not settings.edit_profiles:
+        aligned = replace(aligned, track=without_profiles(aligned.track, clip.frame_times))
+    return aligned
 
 
 def squares_around(boxes: np.ndarray, num_frames: int) -> np.ndarray:

@@ -30,7 +30,7 @@ class Face:
     sharpness: float | None = None
     """See `sharpness.face_sharpness`."""
     depth: np.ndarray | None = None
-    """`(P,)` float64 of the landmarks, in pixels of the picture's width, > 0 away from the viewer."""
+    """`(P,)` float64 pixels of the landmarks, > 0 away from the viewer; None: not known."""
     fitted: bool = True
     """False: the mesh was not fitted to the picture but posed on five points; see `posed_mesh`."""
 
@@ -47,7 +47,7 @@ class Face:
 
 
 def pose_from_matrix(matrix: np.ndarray) -> np.ndarray:
-    """`(3,)` float32 yaw, pitch, roll in degrees of a `(4, 4)` head-to-camera matrix.
+    """`(3,)` float32 yaw, pitch, roll in degrees of a `(4, 4)` head-to-camera matrix, or its `(3, 3)` rotation.
 
     Convention: x right, y up, the camera looks along -z. The rotation is read as R = Rz(-roll) Ry(yaw) Rx(-pitch): the
     head first nods, then turns, then tilts. Of the two readings of a rotation the one with the smaller nod is taken, so
@@ -111,10 +111,10 @@ class FaceLandmarker(MediapipeTask):
         height, width = frame.shape[:2]
         faces = []
         for i, points in enumerate(result.face_landmarks):
-            landmarks = np.array([(p.x * width, p.y * height) for p in points], dtype=np.float64)
+            mesh = np.array([(p.x * width, p.y * height, p.z * width) for p in points], dtype=np.float64)
+            landmarks, depth = mesh[:, :2].copy(), mesh[:, 2]
             inside = ((landmarks >= 0) & (landmarks <= (width, height))).all(axis=1)
             shapes = np.array([c.score for c in result.face_blendshapes[i]], dtype=np.float32)
-            depth = np.array([p.z * width for p in points], dtype=np.float64)
             pose = pose_from_matrix(np.asarray(result.facial_transformation_matrixes[i]))
             if np.isfinite(landmarks).all() and inside.any():
                 faces.append(Face(landmarks, float(inside.mean()), shapes, pose, depth=depth))

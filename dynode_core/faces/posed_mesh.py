@@ -66,9 +66,8 @@ def posed_face(seen: FivePoints, height: int, width: int) -> Face:
             f"lies {misfit:.0%} of their extent beside them."
         )
     landmarks += middle
-    matrix = np.eye(4)
-    matrix[:3, :3] = _TO_CAMERA @ cv2.Rodrigues(turn)[0]
-    return Face(landmarks, seen.score, pose_deg=_without_nod(pose_from_matrix(matrix)), fitted=False)
+    pose = pose_from_matrix(_TO_CAMERA @ cv2.Rodrigues(turn)[0])
+    return Face(landmarks, seen.score, pose_deg=_without_nod(pose), fitted=False)
 
 
 def _without_nod(pose_deg: np.ndarray) -> np.ndarray:

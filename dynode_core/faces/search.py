@@ -88,8 +88,8 @@ class FaceSearch:
 
         for posed in self._posed(frame):
             if posed.size_px >= _SMALLEST_SHARE * self._min_face_px and is_new(posed):
-                face = self._fitted_or_posed(frame, posed)
-                if face is not None and is_new(face):
+                face = self.refit(frame, posed)
+                if (face.fitted or face.score >= _SURE_POINTS) and is_new(face):
                     found.append(face)
         for box in self._boxes.search(frame, self._min_face_px)[:_MAX_BOXES]:
             if not any(_same_place(box, other) for other in (*known, *found)):
@@ -118,11 +118,6 @@ class FaceSearch:
         """A posed `face` of this frame with its own mesh, if one fits now; any other face as it is."""
         fitted = None if face.fitted else self.fit(frame, box_of(face))
         return fitted if fitted is not None and same_face(fitted, face) else face
-
-    def _fitted_or_posed(self, frame: np.ndarray, posed: Face) -> Face | None:
-        """The mesh where a posed one says that a face is, else the posed one if its points are sure enough."""
-        face = self.refit(frame, posed)
-        return face if face.fitted or face.score >= _SURE_POINTS else None
 
     def _posed(self, frame: np.ndarray) -> list[Face]:
         """At most `_MAX_BOXES` meshes on the five points that YuNet sees, best first.
@@ -177,7 +172,7 @@ class FaceSearch:
         to_frame = np.linalg.inv(quad_to_crop_matrices(quad, _CROP_PX)[0])
         landmarks = apply_homography(to_frame, torch.from_numpy(face.landmarks)).numpy()
         pose = None if face.pose_deg is None else face.pose_deg + np.array([0, 0, box.roll_deg], dtype=np.float32)
-        return replace(face, landmarks=landmarks, pose_deg=pose)
+        return replace(face, landmarks=landmarks, pose_deg=pose, depth=None)  # which was in pixels of the crop
 
 
 def _point_detector(path: Path) -> PointDetector | None:
