@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from parity import OPENVINO, assert_close
+from test_generators_stylegan2 import random_network
 from tiny_generators import tiny_mobile, tiny_mobile_state
 
-from dynode_pack.dynode_core.checkpoints.load import load_generator, read_generator, write_generator
+from dynode_pack.dynode_core.checkpoints.load import load_generator, read_generator, state_id, write_generator
 from dynode_pack.dynode_core.checkpoints.openvino_ir import read_constants
 from dynode_pack.dynode_core.generators import Generator, mobile_stylegan
 from dynode_pack.dynode_core.generators.mobile_stylegan import MobileStyleGAN, inverse_haar
-from dynode_pack.dynode_core.generators.proxy import local_proxies
+from dynode_pack.dynode_core.generators.proxy import exact_pictures, local_proxies
 from dynode_pack.dynode_core.model_files import GENERATOR, find_model
 
 
@@ -134,6 +135,55 @@ def test_proxy_is_the_best_linear_read_out_at_its_code_and_has_gradients():
     assert codes.grad is not None and float(codes.grad.abs().sum()) > 0
 
 
+def test_exact_pictures_are_the_generators_own_also_after_the_weights_moved():
+    generator = tiny_mobile()
+    codes = generator.map(torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(1)))
+    pictures, stale = exact_pictures(generator, 32), local_proxies(generator, codes[:1], [32])[32]
+    with torch.no_grad():
+        for weight in generator.tunable_parameters(32).values():
+            weight.mul_(1.2)
+        moved, wanted = codes + 0.1, generator.synthesize(codes + 0.1, size=32)
+        torch.testing.assert_close(pictures(moved), wanted, rtol=1e-5, atol=1e-5)
+        assert float((stale(moved) - wanted).abs().max()) > 1e-2
+
+
+def test_gradients_of_exact_pictures_lead_where_those_of_the_generator_lead():
+    generator, random = tiny_mobile(), torch.Generator().manual_seed(5)
+    code, other = generator.map(torch.randn(2, generator.z_dim, generator=random)).split(1)
+    weight = next(iter(generator.tunable_parameters(32).values())).requires_grad_(True)
+    with torch.no_grad():
+        target = generator.synthesize(other, size=32)
+
+    def gradients(pictures):
+        asked = code.clone().requires_grad_(True)
+        loss = (pictures(asked) - target).square().mean()
+        return loss, torch.autograd.grad(loss, (asked, weight))
+
+    loss, cheap = gradients(exact_pictures(generator, 32))
+    wanted_loss, wanted = gradients(lambda asked: generator.synthesize(asked, size=32))
+    torch.testing.assert_close(loss, wanted_loss, rtol=1e-4, atol=1e-6)
+    rows_before = 3 * 3  # of the three layers up to 32 px; rows behind them have no gradient
+    assert not cheap[0][:, rows_before:].any()
+    pairs = [(cheap[0][:, :rows_before], wanted[0][:, :rows_before]), (cheap[1], wanted[1])]
+    for found, exact in pairs:
+        assert float(torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0)) > 0.7
+
+
+@pytest.mark.parametrize("size", [64, 32])
+def test_exact_pictures_of_a_generator_without_feature_maps(size):
+    network = random_network(64)
+    code = network.map(torch.randn(1, network.z_dim, generator=torch.Generator().manual_seed(2)))
+    assert torch.equal(exact_pictures(network, size)(code), network.synthesize(code, size=size))
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_the_picture_follows_from_the_feature_maps_of_every_size(size):
+    generator = tiny_mobile()
+    code = generator.map(torch.randn(1, generator.z_dim, generator=torch.Generator().manual_seed(2)))
+    maps = generator.feature_maps(code, size=size)
+    assert torch.equal(generator.from_feature_maps(maps, code), generator.synthesize(code))
+
+
 def test_ir_constants_come_back_in_order(tmp_path):
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float32([7.0])}
     constants = read_constants(_write_ir(tmp_path, arrays))
@@ -158,7 +208,7 @@ def test_ir_with_entities_is_refused(tmp_path):
 def test_default_generator_has_the_known_shape_and_a_stable_hash():
     generator = load_generator()
     assert (generator.num_ws, generator.w_dim, generator.resolution) == (23, 512, 1024)
-    assert generator.generator_id == "ff5c72b231ef4c68"
+    assert generator.generator_id == "57f8adc61668a386"
 
 
 @pytest.mark.weights
@@ -187,3 +237,11 @@ def test_default_generator_equals_the_openvino_runtime():
     with torch.no_grad():
         picture = torch.from_numpy(next(iter(network([code]).values())))
         assert_close(generator.synthesize(w_plus), picture, 2e-4, against=OPENVINO)
+
+
+def test_the_hash_of_the_weights_leaves_out_the_mean_code_which_processors_measure_differently():
+    state = tiny_mobile_state()
+    measured_elsewhere = state | {"w_avg": state["w_avg"] * (1 + 1e-6)}
+    other_weights = state | {"const": state["const"] * (1 + 1e-6)}
+    assert not torch.equal(measured_elsewhere["w_avg"], state["w_avg"])
+    assert state_id(measured_elsewhere) == state_id(state) != state_id(other_weights)

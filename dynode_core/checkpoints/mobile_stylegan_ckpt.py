@@ -126,9 +126,10 @@ def _affine(source: dict[str, Tensor], name: str, target: str, scale: float) -> 
 
 
 def _frozen_demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
-    """`(O,)`: rsqrt of the summed squares of the `(O, I, 3, 3)` weights under the frozen style `(1, 1, I, 1, 1)`."""
-    modulated = weight * style.reshape(1, -1, 1, 1) * scale
-    return torch.rsqrt(modulated.square().sum(dim=(1, 2, 3)) + 1e-8)
+    """`(O,)`: rsqrt of the summed squares of the `(O, I, 3, 3)` weights under the frozen style `(1, 1, I, 1, 1)`.
+    In double precision, so that every processor rounds to the same weights."""
+    modulated = weight.double() * style.double().reshape(1, -1, 1, 1) * scale
+    return torch.rsqrt(modulated.square().sum(dim=(1, 2, 3)) + 1e-8).to(weight.dtype)
 
 
 def _noise(source: dict[str, Tensor], name: str, res: int) -> Tensor:

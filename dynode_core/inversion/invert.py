@@ -41,6 +41,8 @@ from .perceptual import PerceptualDistance
 from .settings import SIZE, W_ONLY, InversionSettings
 
 _KEPT_LOSSES = 64
+_WAY = 2
+"""Number of the way in which keyframes are refined together; what an earlier one left in the cache is not taken."""
 
 
 def invert_clip(
@@ -160,7 +162,7 @@ class _Run:
         result = JointResult(start, None, (code.loss,) * len(start))
         for stage in self._joint:
             shots = [self._shots] if self._settings.offset_rank else []
-            key = content_key([key, f"{stage} {TUNED_SIZE} {self._settings.offset_rank}", *shots])
+            key = content_key([key, f"{_WAY} {stage} {TUNED_SIZE} {self._settings.offset_rank}", *shots])
             found = _unpacked(self._cache.get(key), start)
             if found is None:
                 found = self._refine(result, stage, key)

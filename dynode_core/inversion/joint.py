@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..generators.protocol import Generator
-from ..generators.proxy import local_proxies
+from ..generators.proxy import exact_pictures, local_proxies
 from ..generators.tuning import as_tuning, tunable_copy, weight_adam
 from ..generators.tuning_state import holds_weights, pack_weights, restore_weights
 from ..tuned_weights import Tuning
@@ -38,7 +38,6 @@ from .schedule import warm_up_and_cosine
 _WARM_UP_STEPS = 10
 _CODE_BETAS = (0.7, 0.9)
 """Short memories: a code is visited few times."""
-_READ_OUT_KEYFRAMES = 3
 _OWN_STATE = {"values", "mean", "square", "counts", "losses", "steps"}
 
 
@@ -121,8 +120,7 @@ def refine_together(
     """
     working, tuned = tunable_copy(generator, tuning) if stage.weight_rate or tuning else (generator, {})
     visits = _order(len(w_plus), stage.visits, seed)
-    picked = w_plus[[i * (len(w_plus) - 1) // (_READ_OUT_KEYFRAMES - 1) for i in range(_READ_OUT_KEYFRAMES)]]
-    render = local_proxies(working, picked, [stage.size])[stage.size]
+    renders = _Renders(working, w_plus, stage)
     codes, learns = _CodeAdam(space.encode(w_plus), stage.code_rate), bool(stage.code_rate or stage.weight_rate)
     optimiser = weight_adam(tuned, stage.weight_rate) if stage.weight_rate else None
     state = _State(codes, tuned, optimiser, [math.inf] * len(w_plus))
@@ -134,7 +132,7 @@ def refine_together(
             return
         coordinates = codes.of(k)
         with torch.set_grad_enabled(learns):
-            images = render(space.decode(coordinates))
+            images = renders.of(k)(space.decode(coordinates))
             loss = loss_of(k, stage.size)(images)[0]
         losses[k] = loss.item()
         on_step(k, images.detach())
@@ -166,6 +164,26 @@ def _order(count: int, rounds: int, seed: int) -> list[int]:
     """Every keyframe once per round, in an order of its own each time."""
     shuffle = random.Random(seed)
     return [k for _ in range(rounds) for k in shuffle.sample(range(count), count)]
+
+
+class _Renders:
+    """How pictures are made: where weights are tuned, by the generator itself with cheaper gradients; else by a
+    stand-in of each keyframe, fitted when it is first visited at the code with which the stage began, so that a resumed
+    stage has the same. One stand-in for all, fitted at three keyframes, drew wide open mouths wrong, and the codes and
+    weights that suited it were torn when the generator drew them (`benchmarks/README.md`, stand-ins)."""
+
+    def __init__(self, generator: Generator, w_plus: Tensor, stage: JointStage) -> None:
+        self._generator, self._w_plus, self._size = generator, w_plus, stage.size
+        self._exact = exact_pictures(generator, stage.size) if stage.weight_rate else None
+        self._fitted: dict[int, Callable[[Tensor], Tensor]] = {}
+
+    def of(self, k: int) -> Callable[[Tensor], Tensor]:
+        """From a code near that of keyframe `k` to its picture `(1, 3, size, size)`."""
+        if self._exact is not None:
+            return self._exact
+        if k not in self._fitted:
+            self._fitted[k] = local_proxies(self._generator, self._w_plus[k : k + 1], [self._size])[self._size]
+        return self._fitted[k]
 
 
 class _CodeAdam:
