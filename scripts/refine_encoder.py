@@ -27,6 +27,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dynode_core.checkpoints.load import load_generator
+from dynode_core.checkpoints.tensors import load_safetensors
 from dynode_core.generators.mobile_stylegan import MobileStyleGAN
 from dynode_core.generators.proxy import read_out
 from dynode_core.inversion.code_space import CodeSpace, measure_code_space
@@ -162,7 +163,7 @@ def main() -> None:
         correction = Correction(material.inputs[:, ~material.held_out].flatten(0, 1), material.wanted.shape[1])
         facts = train(correction, material, Judge(material, encoder, generator, space), args.minutes, args.rate)
     fold(encoder, correction, space)
-    save_face_encoder(encoder, args.out, generator.family, facts)
+    save_face_encoder(encoder, args.out, generator.family, load_safetensors(args.start)[1] | facts)
     print(f"{facts} -> {args.out.name}: {args.out.stat().st_size / 2**20:.2f} MiB")
 
 
