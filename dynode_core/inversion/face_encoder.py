@@ -1,9 +1,9 @@
 """A first guess of W+ from what frozen networks see in a face (ours): linear, trained on generated faces.
 
 Trained by scripts/train_encoder.py on the faces of scripts/sample_codes.py, then its last layers through the
-generator by scripts/refine_encoder.py; `data/face_encoder_mobile_stylegan_ffhq.safetensors` ships with the pack. No filters are
-learned: blendshapes and pose, feature maps of the perceptual network, the embedding of the identity network and a
-thumbnail lead by ridge regression to the codes. What blendshapes and pose explain is taken off the other features
+generator by scripts/refine_encoder.py; `data/face_encoder_mobile_stylegan_ffhq.safetensors` ships with the pack. No
+filters are learned: blendshapes and pose, feature maps of the perceptual network, the embedding of the identity network
+and a thumbnail lead by ridge regression to the codes. What blendshapes and pose explain is taken off the other features
 before these are asked, since on real faces feature maps alone see smiles and teeth everywhere (see
 benchmarks/README.md). The rows of W+ are told apart in four groups by what they draw: the pose and the outline, the
 parts of the face, their details, texture.
