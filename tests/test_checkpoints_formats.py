@@ -265,6 +265,15 @@ def test_file_that_was_touched_is_hashed_once(golden: Golden, tmp_path: Path, mo
     assert {path.name for path in tmp_path.iterdir()} == {source.name, copy.name}
 
 
+def test_copy_of_an_earlier_converter_is_made_again(golden: Golden, tmp_path: Path) -> None:
+    source, copy = tmp_path / "x.pt", tmp_path / "x.pt.dynode.safetensors"
+    source.write_bytes(golden("rosinality_r32_cuda_tagged.pt").read_bytes())
+    first = load_generator(source)
+    loading.change_metadata(copy, {"converter": "1", "generator_id": "of another processor"})
+    assert load_generator(source).generator_id == first.generator_id
+    assert read_metadata(copy)["converter"] == loading._CONVERTER
+
+
 def test_copy_that_can_not_note_the_new_time_is_still_used(
     golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

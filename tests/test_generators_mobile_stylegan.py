@@ -169,11 +169,33 @@ def test_gradients_of_exact_pictures_lead_where_those_of_the_generator_lead():
         assert float(torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0)) > 0.7
 
 
-@pytest.mark.parametrize("size", [64, 32])
-def test_exact_pictures_of_a_generator_without_feature_maps(size):
+class _Plain:
+    """A generator that only makes pictures."""
+
+    resolution = 64
+
+    def synthesize(self, w_plus, *, size):
+        return torch.sin(w_plus.sum()) * torch.ones(len(w_plus), 3, size, size)
+
+
+def test_a_generator_without_feature_maps_stands_in_for_itself():
+    code, plain = torch.full((1, 4, 8), 0.3), _Plain()
+    for pictures in (exact_pictures(plain, 32), local_proxies(plain, code, [32])[32]):
+        assert torch.equal(pictures(code), plain.synthesize(code, size=32))
+
+
+def test_stylegan2_has_stand_ins_and_exact_pictures_with_their_gradients():
     network = random_network(64)
-    code = network.map(torch.randn(1, network.z_dim, generator=torch.Generator().manual_seed(2)))
-    assert torch.equal(exact_pictures(network, size)(code), network.synthesize(code, size=size))
+    codes = network.map(torch.randn(2, network.z_dim, generator=torch.Generator().manual_seed(2)))
+    wanted = network.synthesize(codes, size=32)
+    proxy = local_proxies(network, codes[:1], [32])[32]
+    assert float((proxy(codes) - wanted).abs().max()) > 0
+    asked = codes.clone().requires_grad_(True)
+    pictures = exact_pictures(network, 32)(asked)
+    torch.testing.assert_close(pictures.detach(), wanted, rtol=1e-4, atol=1e-5)
+    pictures.square().mean().backward()
+    assert float(asked.grad.abs().sum()) > 0
+    assert not asked.grad[:, -1].any(), "the last rows act behind the feature maps"
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64])

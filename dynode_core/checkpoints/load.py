@@ -26,6 +26,8 @@ from .safetensors_header import change_metadata, read_metadata
 from .tensors import load_safetensors
 
 FORMAT = "dynode-generator-1"
+_CONVERTER = "2"
+"""Raised whenever the same file is converted to other tensors or another id: earlier copies are then made again."""
 CACHE_SUFFIX = ".dynode.safetensors"
 """Ending of the converted copy that is kept beside a foreign file."""
 
@@ -128,6 +130,7 @@ def write_generator(
         "source": source.name,
         "source_sha256": _sha256(source),
         "source_stamp": _stamp(source),
+        "converter": _CONVERTER,
         **({} if config is None else {"config": config.to_json()}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +179,9 @@ def _cached_conversion(source: Path, cache_dir: Path | None) -> Path:
 def _cache_places(source: Path, cache_dir: Path | None) -> list[Path]:
     data = source.with_suffix(".bin") if source.suffix == ".xml" else source
     stat = data.stat() if data.is_file() else source.stat()
-    stamp = hashlib.sha256(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    stamp = hashlib.sha256(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{_CONVERTER}".encode()).hexdigest()[
+        :12
+    ]
     named = f"{source.stem}-{stamp}.safetensors"
     if cache_dir is not None:
         return [cache_dir / named]
@@ -187,10 +192,12 @@ def _cache_places(source: Path, cache_dir: Path | None) -> list[Path]:
 def _is_stale(target: Path, source: Path) -> bool:
     """Whether the copy beside a file is of an earlier content: judged by size and time, and if these changed (a file
     that was copied or touched) by the hash; the copy then notes the new ones, so that later loads need no hash. Copies
-    elsewhere carry size and time in their names."""
+    elsewhere carry size, time and converter in their names."""
     if not target.name.endswith(CACHE_SUFFIX):
         return False
     metadata, stamp = read_metadata(target), _stamp(source)
+    if metadata.get("converter") != _CONVERTER:
+        return True
     if metadata.get("source_stamp") == stamp:
         return False
     if metadata.get("source_sha256") != _sha256(source):

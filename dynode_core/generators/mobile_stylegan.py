@@ -179,7 +179,7 @@ class MobileStyleGAN(nn.Module):
         return self._features(w_plus, num_layers)
 
     def from_feature_maps(self, maps: Tensor, w_plus: Tensor) -> Tensor:
-        """See `generators.proxy.HasFeatureMaps`."""
+        """See `generators.proxy.GoesOnFromFeatureMaps`."""
         last, x, strips = len(self.layers) - 1, maps, iter((maps,))
         for i in range(maps.shape[-1].bit_length() - 3, len(self.layers)):
             layer, rows = cast(Layer, self.layers[i]), (w_plus[:, 3 * i + 1], w_plus[:, 3 * i + 2])

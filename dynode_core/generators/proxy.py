@@ -29,6 +29,11 @@ class HasFeatureMaps(Protocol):
         """`(N, L, D)` codes to `(N, C, size, size)`, differentiable; size is below the resolution R."""
         ...
 
+
+@runtime_checkable
+class GoesOnFromFeatureMaps(HasFeatureMaps, Protocol):
+    """A generator that can finish a picture that it began."""
+
     def from_feature_maps(self, maps: Tensor, w_plus: Tensor) -> Tensor:
         """What follows on feature maps `(N, C, s, s)` of the codes `(N, L, D)`: `(N, 3, R, R)` in about [-1, 1]."""
         ...
@@ -63,10 +68,11 @@ def exact_pictures(generator: Generator, size: int) -> Callable[[Tensor], Tensor
     """`generator.synthesize(codes, size=size)` with the gradients of a stand-in, which is fitted anew in every call.
 
     For when the weights change as well, or a picture must be right to the last digit: a stand-in that was fitted before
-    is off by what has changed since. Costs one more pass through the last layers, forward only.
+    is off by what has changed since. Costs one more pass, forward only; through the last layers alone where the
+    generator can.
 
     Measured on 14 keyframes of a smiling woman after 70 steps that tuned the weights, stand-in against generator: mean
-    squared error 2e-4, ST-LPIPS .012, loss .09 and .10: her teeth were smooth in the one and jagged in the other.
+    squared error 2e-4, ST-LPIPS .012, loss .093 and .106: her teeth were smooth in the one and jagged in the other.
 
     Args:
         generator: if it does not show feature maps, the result is `synthesize` itself.
@@ -77,9 +83,14 @@ def exact_pictures(generator: Generator, size: int) -> Callable[[Tensor], Tensor
         return functools.partial(generator.synthesize, size=size)
 
     def pictures(w_plus: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return generator.synthesize(w_plus, size=size)
         maps = generator.feature_maps(w_plus, size=size)
         with torch.no_grad():
-            exact = F.adaptive_avg_pool2d(generator.from_feature_maps(maps, w_plus), size)
+            if isinstance(generator, GoesOnFromFeatureMaps):
+                exact = F.adaptive_avg_pool2d(generator.from_feature_maps(maps, w_plus), size)
+            else:
+                exact = generator.synthesize(w_plus, size=size)
             weight, bias = read_out(maps.transpose(0, 1).flatten(1), exact.transpose(0, 1).flatten(1))
         nearly = F.conv2d(maps, weight, bias)
         return nearly + (exact - nearly.detach())

@@ -29,7 +29,7 @@ class FirstGuess:
     shifts: Mapping[str, float]
     """How much of each part of `expression_shift` is wanted on top: all where guesses come from thumbnails, which tell
     little of expressions; half of the smile for the face encoder, which sees open mouths and closed eyes of real faces
-    but smiles less well (errors .022, .037 and .164); nothing for encoders of the user. With half of all three screams
+    but smiles less well (errors .039, .050 and .189); nothing for encoders of the user. With half of all three screams
     started beyond what the generator can draw, and where the search ended was a matter of rounding: 4 s with screams
     and grins, 20 keyframes, the same settings on one and on two threads: error of jawOpen between keyframes .06 and
     .14, the second with torn mouths."""

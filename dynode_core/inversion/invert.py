@@ -42,7 +42,8 @@ from .settings import SIZE, W_ONLY, InversionSettings
 
 _KEPT_LOSSES = 64
 _WAY = 2
-"""Number of the way in which keyframes are refined together; what an earlier one left in the cache is not taken."""
+"""Number of the way in which keyframes are found; what an earlier one left in the cache is not taken. Raise it when the
+search changes, or the encoders that ship."""
 
 
 def invert_clip(
@@ -233,7 +234,7 @@ class _Run:
 
     def _base_key(self, k: int) -> str:
         """Of the code that keyframe `k` gets alone."""
-        settings = f"{self._first}{self._settings.loss_target}{self._weights}{self._settings.space}"
+        settings = f"{_WAY}{self._first}{self._settings.loss_target}{self._weights}{self._settings.space}"
         settings += self._guess.name
         detail = str(self._detail_px if self._settings.together else self._detail_px[k])
         seen = [torch.from_numpy(self._landmarks[self._indices[k]].astype(np.float32)), self._targets[k]]

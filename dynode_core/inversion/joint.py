@@ -167,14 +167,15 @@ def _order(count: int, rounds: int, seed: int) -> list[int]:
 
 
 class _Renders:
-    """How pictures are made: where weights are tuned, by the generator itself with cheaper gradients; else by a
-    stand-in of each keyframe, fitted when it is first visited at the code with which the stage began, so that a resumed
+    """How pictures are made: where weights are tuned, by the generator itself with cheaper gradients; where nothing
+    is changed, by the generator; else by a stand-in of each keyframe, fitted when it is first visited at the code with which the stage began, so that a resumed
     stage has the same. One stand-in for all, fitted at three keyframes, drew wide open mouths wrong, and the codes and
     weights that suited it were torn when the generator drew them (`benchmarks/README.md`, stand-ins)."""
 
     def __init__(self, generator: Generator, w_plus: Tensor, stage: JointStage) -> None:
         self._generator, self._w_plus, self._size = generator, w_plus, stage.size
-        self._exact = exact_pictures(generator, stage.size) if stage.weight_rate else None
+        only_shown = not stage.code_rate and not stage.weight_rate
+        self._exact = exact_pictures(generator, stage.size) if stage.weight_rate or only_shown else None
         self._fitted: dict[int, Callable[[Tensor], Tensor]] = {}
 
     def of(self, k: int) -> Callable[[Tensor], Tensor]:

@@ -105,9 +105,8 @@ class PivotalRun:
             self._step_done(target, target)
         picked = self._codes[spread(len(self._codes), _PROXY_CODES).tolist()]
         self._pictures = exact_pictures(self.working, self._size)
-        self._render = local_proxies(self.working, picked, [self._size])[
-            self._size
-        ]  # good enough for changes elsewhere
+        # Good enough to compare faces elsewhere, which are not looked at.
+        self._render = local_proxies(self.working, picked, [self._size])[self._size]
         with torch.no_grad():
             self._elsewhere = self._codes_elsewhere(generator)
             self._was = [self._render(code[None]) for code in self._elsewhere]
@@ -159,8 +158,8 @@ class PivotalRun:
         self._kept = now
 
     def _restore(self, optimiser: torch.optim.Adam) -> tuple[int, float, int, bool]:
-        """Take over what was kept: rounds that are done, their least loss, how many in the end did not lower it,
-        whether the run has ended."""
+        """Take over what was kept: rounds that are done, their least loss, how many in the end left more than
+        `_SETTLED` of it, whether the run has ended."""
         saved, facts = self._cache.get(self._key), {"rounds", "least", "stale", "ended"}
         if saved is None or not saved.keys() >= facts or not holds_weights(saved, self.tuned):
             return 0, math.inf, 0, False
