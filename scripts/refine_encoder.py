@@ -7,8 +7,8 @@ The faces should be others than those of scripts/train_encoder.py, whose encoder
 its narrow layer learns from the perceptual distance, a pyramid of differences and the identity between each
 undisturbed face and what the generator makes of the encoder's guess for it, disturbed or not; the distance to the true
 code keeps guesses among codes that can be edited. Pictures are read from feature maps at 128 px as `generators.proxy`
-does; rows behind these learn from the distance to the true code alone. Parameters are counted in deviations of inputs and of
-codes, so that one rate suits all.
+does; rows behind these learn from the distance to the true code alone. Parameters are counted in deviations of inputs
+and of codes, so that one rate suits all.
 """
 
 from __future__ import annotations
