@@ -153,7 +153,7 @@ def _inputs() -> list[io.Input]:
             default=DEFAULTS.rounds,
             min=1,
             max=1000,
-            tooltip="Visits to each of them, at most. Ends earlier at the target, or when three rounds in turn hardly help.",
+            tooltip="Visits to each of them, at most. Ends at the target, or when three rounds in turn hardly help.",
         ),
         io.Float.Input(
             "target",

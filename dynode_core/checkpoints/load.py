@@ -179,9 +179,8 @@ def _cached_conversion(source: Path, cache_dir: Path | None) -> Path:
 def _cache_places(source: Path, cache_dir: Path | None) -> list[Path]:
     data = source.with_suffix(".bin") if source.suffix == ".xml" else source
     stat = data.stat() if data.is_file() else source.stat()
-    stamp = hashlib.sha256(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{_CONVERTER}".encode()).hexdigest()[
-        :12
-    ]
+    known_by = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{_CONVERTER}"
+    stamp = hashlib.sha256(known_by.encode()).hexdigest()[:12]
     named = f"{source.stem}-{stamp}.safetensors"
     if cache_dir is not None:
         return [cache_dir / named]

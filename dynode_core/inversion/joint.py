@@ -167,10 +167,11 @@ def _order(count: int, rounds: int, seed: int) -> list[int]:
 
 
 class _Renders:
-    """How pictures are made: where weights are tuned, by the generator itself with cheaper gradients; where nothing
-    is changed, by the generator; else by a stand-in of each keyframe, fitted when it is first visited at the code with
-    which the stage began, so that a resumed stage has the same. One stand-in for all, fitted at three keyframes, drew wide open mouths wrong, and the codes and
-    weights that suited it were torn when the generator drew them (`benchmarks/README.md`, stand-ins)."""
+    """How pictures are made: where weights are tuned, by the generator itself with cheaper gradients; where nothing is
+    changed, by the generator; else by a stand-in of each keyframe, fitted when it is first visited at the code with
+    which the stage began, so that a resumed stage has the same. One stand-in for all, fitted at three keyframes, drew
+    wide open mouths wrong, and the codes and weights that suited it were torn when the generator drew them
+    (`benchmarks/README.md`, stand-ins)."""
 
     def __init__(self, generator: Generator, w_plus: Tensor, stage: JointStage) -> None:
         self._generator, self._w_plus, self._size = generator, w_plus, stage.size
