@@ -47,7 +47,7 @@ from dynode_core.memory import reuse_large_blocks
 from dynode_core.model_files import find_identity, find_perceptual
 from encoder_faces import Shard, load_shards
 from sample_codes import PER_FACE, SIDE
-from train_encoder import expressions, seen
+from train_encoder import COPIES, expressions, in_full_precision, seen
 
 SEED = 12
 BATCH = 8
@@ -125,11 +125,14 @@ class Judge:
 
     def loss(self, coordinates: Tensor, rows: Tensor) -> Tensor:
         """Mean over the batch."""
+        return self._loss_of(self.made(coordinates, rows), coordinates, rows)
+
+    def _loss_of(self, made: Tensor, coordinates: Tensor, rows: Tensor) -> Tensor:
         wanted = self._material.pictures[rows]
         identity = IdentityLoss(self._identity, wanted, self._grid)
         judge = ReconstructionLoss(wanted, self._emphasis, self._perceptual, WEIGHTS, identity)
         code = (coordinates - self._material.wanted[rows]).square().mean()
-        return judge(self.made(coordinates, rows)).mean() + CODE * code
+        return judge(made).mean() + CODE * code
 
     @torch.no_grad()
     def report(self, coordinates: Tensor, rows: Tensor) -> dict[str, float]:
@@ -137,7 +140,7 @@ class Judge:
         told = {"loss": 0.0, "st_lpips": 0.0, "mse": 0.0, "identity": 0.0, "code": 0.0}
         for part, chosen in zip(coordinates.split(BATCH), rows.split(BATCH), strict=True):
             made, wanted, share = self.made(part, chosen), self._material.pictures[chosen], len(part) / len(rows)
-            told["loss"] += share * float(self.loss(part, chosen))
+            told["loss"] += share * float(self._loss_of(made, part, chosen))
             told["st_lpips"] += share * float(self._perceptual(made, wanted).mean())
             told["mse"] += share * float(((made - wanted) / 2).square().mean())
             told["identity"] += share * float(1 - IdentityLoss(self._identity, wanted, self._grid)(made).mean())
@@ -175,7 +178,7 @@ def gathered(
     looks = seen(shards, work, expressions(shards, work))
     usable = torch.cat([shard[0].expression for shard in looks]).isfinite().all(dim=1)
     inputs, guesses = [], []
-    for copy in range(2):
+    for copy in range(COPIES):
         parts = [_inputs(encoder, shard[copy]) for shard in looks]
         narrow, moved = (torch.cat(column) for column in zip(*parts, strict=True))
         inputs.append(torch.cat([narrow, moved], dim=1))
@@ -185,7 +188,7 @@ def gathered(
     for shard in shards:
         for i in range(0, len(shard.pictures), PER_FACE):
             maps = generator.feature_maps(shard.w_plus[i : i + 1].float(), size=SIDE)
-            weight, bias = read_out(maps[0].flatten(1), shard.images(slice(i, i + 1))[0].flatten(1))
+            weight, bias = read_out(maps, shard.images(slice(i, i + 1)))
             weights.append(weight)
             biases.append(bias)
     kept = usable.nonzero()[:, 0]
@@ -203,8 +206,7 @@ def gathered(
 
 def _inputs(encoder: FaceEncoder, looks: Looks) -> tuple[Tensor, Tensor]:
     """What the two last layers are given."""
-    maps = tuple(x.float() for x in looks.maps)
-    looks = Looks(maps, looks.thumbnail.float(), looks.embedding, looks.expression)
+    looks = in_full_precision(looks)
     return encoder.narrow(encoder.features(looks) - encoder.mean), encoder.expression(looks)
 
 
@@ -219,7 +221,7 @@ def train(correction: Correction, material: Material, judge: Judge, minutes: flo
         return material.guesses[copy, chosen] + correction(material.inputs[copy, chosen])
 
     def told() -> dict[str, float]:
-        return judge.report(coordinates(torch.arange(len(tests)) % 2, tests).detach(), tests)
+        return judge.report(coordinates(torch.arange(len(tests)) % COPIES, tests).detach(), tests)
 
     optimiser = torch.optim.Adam(correction.parameters(), lr=rate, betas=(0.9, 0.99))
     began, steps, running = time.monotonic(), 0, 0.0
@@ -229,7 +231,7 @@ def train(correction: Correction, material: Material, judge: Judge, minutes: flo
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (steps + 1) / WARM_UP_STEPS) * (0.5 + 0.5 * math.cos(math.pi * share))
         chosen = rows[torch.randint(len(rows), (BATCH,), generator=random)]
-        copy = torch.randint(2, (BATCH,), generator=random)
+        copy = torch.randint(COPIES, (BATCH,), generator=random)
         loss = judge.loss(coordinates(copy, chosen), chosen)
         optimiser.zero_grad()
         loss.backward()

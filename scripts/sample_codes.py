@@ -74,7 +74,7 @@ def rendered(generator: MobileStyleGAN, codes: Tensor) -> Tensor:
     full = generator.synthesize(codes[:1])
     small = F.avg_pool2d(full, generator.resolution // SIDE)
     maps = generator.feature_maps(codes[:1], size=SIDE)
-    weight, bias = read_out(maps[0].flatten(1), small[0].flatten(1))
+    weight, bias = read_out(maps, small)
     variants = [F.conv2d(generator.feature_maps(code[None], size=SIDE), weight, bias) for code in codes[1:]]
     return torch.from_numpy(network_to_bytes(torch.cat([small, *variants])))
 

@@ -158,7 +158,7 @@ def fit(encoder: FaceEncoder, looks: list[list[Looks]], shards: list[Shard], spa
     held_out = torch.cat([shard.held_out for shard in shards])
     usable = expression.isfinite().all(dim=1)
     train, test = usable & ~held_out, usable & held_out
-    rows = [torch.cat([encoder.features(_float(shard[copy])) for shard in looks]) for copy in range(COPIES)]
+    rows = [torch.cat([encoder.features(in_full_precision(shard[copy])) for shard in looks]) for copy in range(COPIES)]
     tests = [copy[test] for copy in rows]
     x = torch.cat([copy[train] for copy in rows])
     del rows
@@ -211,7 +211,8 @@ def _standardised(encoder: FaceEncoder, expression: Tensor, train: Tensor, test:
     return found[0].repeat(COPIES, 1), found[1]
 
 
-def _float(looks: Looks) -> Looks:
+def in_full_precision(looks: Looks) -> Looks:
+    """Of what was kept in half precision."""
     return Looks(tuple(x.float() for x in looks.maps), looks.thumbnail.float(), looks.embedding, looks.expression)
 
 

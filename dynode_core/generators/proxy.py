@@ -58,8 +58,7 @@ def local_proxies(generator: Generator, w_plus: Tensor, sizes: Sequence[int]) ->
     with torch.no_grad():
         full = generator.synthesize(w_plus)
         for size in below:
-            maps = generator.feature_maps(w_plus, size=size).transpose(0, 1).flatten(1)
-            images = F.adaptive_avg_pool2d(full, size).transpose(0, 1).flatten(1)
+            maps, images = generator.feature_maps(w_plus, size=size), F.adaptive_avg_pool2d(full, size)
             proxies[size] = functools.partial(_read, generator, size, *read_out(maps, images))
     return proxies
 
@@ -81,17 +80,18 @@ def exact_pictures(generator: Generator, size: int) -> Callable[[Tensor], Tensor
     """
     if size >= generator.resolution or not isinstance(generator, HasFeatureMaps):
         return functools.partial(generator.synthesize, size=size)
+    finishes = generator if isinstance(generator, GoesOnFromFeatureMaps) else None
 
     def pictures(w_plus: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return generator.synthesize(w_plus, size=size)
         maps = generator.feature_maps(w_plus, size=size)
         with torch.no_grad():
-            if isinstance(generator, GoesOnFromFeatureMaps):
-                exact = F.adaptive_avg_pool2d(generator.from_feature_maps(maps, w_plus), size)
+            if finishes is not None:
+                exact = F.adaptive_avg_pool2d(finishes.from_feature_maps(maps, w_plus), size)
             else:
                 exact = generator.synthesize(w_plus, size=size)
-            weight, bias = read_out(maps.transpose(0, 1).flatten(1), exact.transpose(0, 1).flatten(1))
+            weight, bias = read_out(maps, exact)
         nearly = F.conv2d(maps, weight, bias)
         return nearly + (exact - nearly.detach())
 
@@ -103,7 +103,8 @@ def _read(generator: HasFeatureMaps, size: int, weight: Tensor, bias: Tensor, w_
 
 
 def read_out(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares `(3, C, 1, 1)` weight and `(3,)` bias from `(C, P)` maps to `(3, P)` images."""
+    """Least-squares `(3, C, 1, 1)` weight and `(3,)` bias from `(N, C, S, S)` maps to `(N, 3, S, S)` images."""
+    maps, images = maps.transpose(0, 1).flatten(1), images.transpose(0, 1).flatten(1)
     design = torch.cat([maps, torch.ones_like(maps[:1])])
     gram = (design @ design.T).cpu().double()  # not every device has float64
     gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

@@ -175,8 +175,7 @@ class _Renders:
 
     def __init__(self, generator: Generator, w_plus: Tensor, stage: JointStage) -> None:
         self._generator, self._w_plus, self._size = generator, w_plus, stage.size
-        only_shown = not stage.code_rate and not stage.weight_rate
-        self._exact = exact_pictures(generator, stage.size) if stage.weight_rate or only_shown else None
+        self._exact = exact_pictures(generator, stage.size) if stage.weight_rate or not stage.code_rate else None
         self._fitted: dict[int, Callable[[Tensor], Tensor]] = {}
 
     def of(self, k: int) -> Callable[[Tensor], Tensor]:
